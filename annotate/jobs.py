@@ -1,0 +1,159 @@
+"""Background jobs whose truth is a row: an import, a dataset version, a training run.
+
+A job is claimed by a conditional update, so that a message delivered twice, or a second worker, finds nothing to do.
+While it works, its holder renews the lease with its token; a holder whose update touches no row has been fenced off and must
+stop. `reap` gives the jobs of dead workers back. The broker's message is only a wake-up: losing it delays, never loses.
+"""
+
+import logging
+import uuid
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from celery import Task
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+from kombu.exceptions import OperationalError as BrokerAway
+
+logger = logging.getLogger("podium.jobs")
+
+LEASE = timedelta(seconds=60)
+RESEND_AFTER = timedelta(seconds=60)
+
+J = TypeVar("J", bound="Job")
+
+
+class Job(models.Model):
+    """Columns and transitions that every background job has."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("Queued")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    ACTIVE = (State.QUEUED, State.RUNNING)
+
+    state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    max_attempts = models.PositiveSmallIntegerField(default=3)
+    lease_token = models.UUIDField(null=True, editable=False)
+    lease_until = models.DateTimeField(null=True, editable=False)
+    cancel_requested = models.BooleanField(default=False)
+    progress = models.FloatField(default=0, help_text="Share done, 0 to 1")
+    progress_note = models.CharField(max_length=200, blank=True)
+    error = models.TextField(blank=True, help_text="Why it failed, in words for the person who started it")
+    queued_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        abstract = True
+
+    @property
+    def is_active(self) -> bool:
+        return self.state in self.ACTIVE
+
+
+class Fenced(Exception):
+    """Another worker holds this job now, or it is no longer running: stop without writing anything."""
+
+
+class Cancelled(Exception):
+    """Somebody asked this job to stop."""
+
+
+def claim(model: type[J], pk: int, *, lease: timedelta = LEASE) -> J | None:
+    """Take the job if it is free and return it with a fresh lease token; None if there is nothing to take."""
+    free = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, lease_until__lt=Now())
+    taken = model._default_manager.filter(free, pk=pk, cancel_requested=False, attempt__lt=F("max_attempts")).update(
+        state=Job.State.RUNNING,
+        attempt=F("attempt") + 1,
+        lease_token=uuid.uuid4(),
+        lease_until=Now() + lease,
+        started_at=Now(),
+        finished_at=None,
+        error="",
+    )
+    return model._default_manager.get(pk=pk) if taken else None
+
+
+def _held(job: Job) -> models.QuerySet[Any]:
+    return type(job)._default_manager.filter(pk=job.pk, state=Job.State.RUNNING, lease_token=job.lease_token)
+
+
+def beat(job: Job, *, lease: timedelta = LEASE, **changes: Any) -> None:
+    """Renew the lease and write `changes` (progress, progress_note, …).
+
+    Raises Fenced if the lease is no longer ours, Cancelled if somebody asked the job to stop.
+    """
+    if not _held(job).update(lease_until=Now() + lease, **changes):
+        raise Fenced(f"{type(job).__name__} {job.pk}")
+    if type(job)._default_manager.filter(pk=job.pk, cancel_requested=True).exists():
+        raise Cancelled(f"{type(job).__name__} {job.pk}")
+
+
+def finish(job: Job, state: Job.State, *, error: str = "", **changes: Any) -> None:
+    """End the job, once: Fenced if another holder has it, so that a result is never written twice."""
+    if state == Job.State.SUCCEEDED:
+        changes["progress"] = 1
+    if not _held(job).update(
+        state=state, error=error, lease_token=None, lease_until=None, finished_at=Now(), **changes
+    ):
+        raise Fenced(f"{type(job).__name__} {job.pk}")
+    job.refresh_from_db()
+
+
+def release(job: Job, *, note: str = "") -> None:
+    """Give the job back to the queue before the lease ends (the worker is shutting down). The attempt does not count."""
+    _held(job).update(
+        state=Job.State.QUEUED, attempt=F("attempt") - 1, lease_token=None, lease_until=None, progress_note=note
+    )
+
+
+def request_cancel(job: Job) -> None:
+    """A queued job is cancelled at once; a running one is asked to stop and its holder ends it."""
+    rows = type(job)._default_manager.filter(pk=job.pk)
+    if not rows.filter(state=Job.State.QUEUED).update(
+        state=Job.State.CANCELLED, cancel_requested=True, finished_at=Now()
+    ):
+        rows.filter(state=Job.State.RUNNING).update(cancel_requested=True)
+    job.refresh_from_db()
+
+
+def wake(task: "Task[Any, Any]", pk: int, **options: Any) -> None:
+    """Send the wake-up once the transaction commits. A broker that is away is no error: `reap` sends it again."""
+
+    def send() -> None:
+        try:
+            task.apply_async((pk,), **options)
+        except (BrokerAway, OSError) as error:
+            logger.warning("broker is away, %s(%s) will be sent again: %s", task.name, pk, error)
+
+    transaction.on_commit(send)
+
+
+def reap(model: type[J], task: "Task[Any, Any]", **options: Any) -> list[int]:
+    """Give back the jobs of dead workers, fail those out of attempts, and wake queued ones whose message may be lost."""
+    lost = model._default_manager.filter(state=Job.State.RUNNING, lease_until__lt=Now())
+    ended = {"lease_token": None, "lease_until": None, "finished_at": Now()}
+    lost.filter(cancel_requested=True).update(state=Job.State.CANCELLED, **ended)
+    lost.filter(attempt__gte=F("max_attempts")).update(
+        state=Job.State.FAILED,
+        error="The worker stopped answering, and this was the last attempt. Look at the worker's log, then retry.",
+        **ended,
+    )
+    lost.update(state=Job.State.QUEUED, lease_token=None, lease_until=None, queued_at=Now() - RESEND_AFTER)
+    stale = list(
+        model._default_manager.filter(state=Job.State.QUEUED, queued_at__lte=Now() - RESEND_AFTER).values_list(
+            "pk", flat=True
+        )
+    )
+    model._default_manager.filter(pk__in=stale).update(queued_at=Now())
+    for pk in stale:
+        wake(task, pk, **options)
+    return stale

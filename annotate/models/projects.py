@@ -1,0 +1,109 @@
+import secrets
+
+from django.conf import settings
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+from django.utils.translation import gettext_lazy as _
+
+from .users import User
+
+K_MIN, K_MAX = 2, 9
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def of(self, user: User) -> "ProjectQuerySet":
+        return self.filter(memberships__user=user)
+
+
+class Project(models.Model):
+    class State(models.TextChoices):
+        ACTIVE = "active", _("Active")
+        PAUSED = "paused", _("Paused")
+        ARCHIVED = "archived", _("Archived")
+
+    slug = models.SlugField(unique=True, max_length=60)
+    name = models.CharField(max_length=120)
+    description = models.TextField(blank=True)
+    guidelines = models.TextField(blank=True, help_text=_("Markdown. Annotators open it with G while they rank."))
+    state = models.CharField(max_length=10, choices=State, default=State.ACTIVE)
+    overlap = models.PositiveSmallIntegerField(
+        default=1,
+        validators=[MinValueValidator(1), MaxValueValidator(50)],
+        help_text=_("How many people rank each task."),
+    )
+    completions_per_task = models.PositiveSmallIntegerField(
+        default=4,
+        validators=[MinValueValidator(K_MIN), MaxValueValidator(K_MAX)],
+        help_text=_("How many completions the policy writes for each prompt, 2 to 9."),
+    )
+    lease_minutes = models.PositiveSmallIntegerField(
+        default=30,
+        validators=[MinValueValidator(1), MaxValueValidator(1440)],
+        help_text=_("How long a task is kept for the person who opened it."),
+    )
+    allow_ties = models.BooleanField(default=True, help_text=_("Two completions may share a place."))
+    allow_all_bad = models.BooleanField(default=True, help_text=_("“All bad” may be answered instead of a ranking."))
+    ask_comment = models.BooleanField(default=False, help_text=_("Show a comment field after the ranking."))
+    criteria = models.JSONField(default=list, blank=True, help_text=_("Names of what is rated beside the ranking."))
+    reasons = models.JSONField(default=list, blank=True, help_text=_("Reasons that can be ticked after the ranking."))
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    members = models.ManyToManyField(User, through="Membership", related_name="projects")
+
+    objects = ProjectQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(overlap__gte=1), name="project_overlap_positive"),
+            models.CheckConstraint(
+                condition=Q(completions_per_task__range=(K_MIN, K_MAX)), name="project_completions_per_task_range"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("project", args=[self.slug])
+
+
+def new_pseudonym() -> str:
+    return f"annotator-{secrets.token_hex(4)}"
+
+
+class Membership(models.Model):
+    """A person's role in a project, and the name they bear in its exports."""
+
+    class Role(models.TextChoices):
+        ANNOTATOR = "annotator", _("Annotator")
+        RESEARCHER = "researcher", _("Researcher")
+        ADMIN = "admin", _("Admin")
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role)
+    pseudonym = models.CharField(max_length=40, default=new_pseudonym, editable=False)
+    joined_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "user"], name="membership_unique"),
+            models.UniqueConstraint(fields=["project", "pseudonym"], name="membership_pseudonym_unique"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.role} of {self.project}"
+
+    @property
+    def is_admin(self) -> bool:
+        return self.role == self.Role.ADMIN
+
+    @property
+    def may_rank(self) -> bool:
+        return self.role in (self.Role.ANNOTATOR, self.Role.ADMIN)
+
+    @property
+    def may_read_data(self) -> bool:
+        return self.role in (self.Role.RESEARCHER, self.Role.ADMIN)

