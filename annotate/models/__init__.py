@@ -2,7 +2,7 @@ from .audit import AuditEvent, record
 from .datasets import DatasetVersion
 from .imports import Import, RefusedRow
 from .projects import K_MAX, K_MIN, Membership, Project
-from .prompts import Completion, Demonstration, Prompt, Source, content_hash
+from .prompts import Completion, Demonstration, Prompt, Source, completion_hash, content_hash
 from .rankings import RankedCompletion, Ranking
 from .tasks import Assignment, Flag, RankingTask, TaskCompletion
 from .users import User
@@ -27,6 +27,7 @@ __all__ = [
     "Source",
     "TaskCompletion",
     "User",
+    "completion_hash",
     "content_hash",
     "record",
 ]

@@ -14,6 +14,9 @@ class Import(Job):
     file_name = models.CharField(max_length=255)
     file = models.CharField(max_length=300, help_text="Name on the storage")
     size = models.BigIntegerField(default=0, help_text="Bytes")
+    columns = models.JSONField(
+        default=dict, blank=True, help_text="The fields of annotate.formats.shapes.Columns: the file's own column names"
+    )
     shape = models.CharField(max_length=40, blank=True, help_text="What the rows were recognised as")
     rows_read = models.BigIntegerField(default=0)
     prompts_added = models.BigIntegerField(default=0)
@@ -21,6 +24,7 @@ class Import(Job):
     tasks_added = models.BigIntegerField(default=0)
     duplicates = models.BigIntegerField(default=0)
     rows_refused = models.BigIntegerField(default=0)
+    notes = models.JSONField(default=dict, help_text="Counts of what was taken but makes no task; other columns found")
 
     class Meta:
         indexes = [models.Index(fields=["project", "-id"], name="import_by_project")]

@@ -17,6 +17,11 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def completion_hash(text: str, reasoning: str = "") -> str:
+    """What `Completion.content_hash` holds."""
+    return content_hash([reasoning, text] if reasoning else text)
+
+
 class Prompt(models.Model):
     """The conversation that a model answers. Never changed after it was stored."""
 
