@@ -182,6 +182,16 @@ CELERY_BEAT_SCHEDULE = {
     "reap-runs": {"task": "training.reap_runs", "schedule": 15.0},
 }
 
+# -- Training runs --------------------------------------------------------------
+# A worker renews a run's lease every RUN_BEAT_SECONDS; after RUN_LEASE_SECONDS of silence another may take the run.
+RUN_LEASE_SECONDS = env.float("RUN_LEASE_SECONDS", 60.0)
+RUN_BEAT_SECONDS = env.float("RUN_BEAT_SECONDS", 2.0)
+# How long a run that is told to stop may take to save before it is killed.
+RUN_GRACE_SECONDS = env.float("RUN_GRACE_SECONDS", 20.0)
+# Folders from which an admin may add a base model.
+MODEL_ROOTS = [Path(root).resolve() for root in env.list("MODEL_ROOTS", [str(PODIUM_HOME / "models")])]
+HUB_ENABLED = env.bool("HUB_ENABLED", False)  # recipes may download models from the Hugging Face hub
+
 # -- Logs: one line each, to stderr ------------------------------------------------
 LOGGING = {
     "version": 1,
