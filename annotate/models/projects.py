@@ -86,6 +86,8 @@ class Membership(models.Model):
     role = models.CharField(max_length=10, choices=Role)
     pseudonym = models.CharField(max_length=40, default=new_pseudonym, editable=False)
     joined_at = models.DateTimeField(auto_now_add=True)
+    queue_priority = models.IntegerField(null=True, editable=False, help_text="How far this person is in the queue:")
+    queue_task = models.BigIntegerField(null=True, editable=False, help_text="priority and id of the last task taken")
 
     class Meta:
         constraints = [

@@ -89,10 +89,15 @@ class Assignment(models.Model):
     ended_at = models.DateTimeField(null=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["task", "annotator"], name="assignment_unique")]
+        constraints = [
+            models.UniqueConstraint(fields=["task", "annotator"], name="assignment_unique"),
+            models.UniqueConstraint(
+                fields=["annotator", "project"], name="assignment_one_held", condition=Q(state="leased")
+            ),
+        ]
         indexes = [
             models.Index(fields=["lease_until"], name="assignment_expiry", condition=Q(state="leased")),
-            models.Index(fields=["annotator", "project"], name="assignment_held", condition=Q(state="leased")),
+            models.Index(fields=["annotator", "project"], name="assignment_lapsed", condition=Q(state="expired")),
         ]
 
 
