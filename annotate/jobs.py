@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from celery import Task
 from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Now
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from kombu.exceptions import OperationalError as BrokerAway
@@ -21,7 +21,9 @@ from kombu.exceptions import OperationalError as BrokerAway
 logger = logging.getLogger("podium.jobs")
 
 LEASE = timedelta(seconds=60)
+# A message lives twice as long, so that a queue behind a long run holds two copies of each at most.
 RESEND_AFTER = timedelta(seconds=60)
+WORKER_LOST = "The worker stopped answering, and this was the last attempt. Look at the worker's log, then retry."
 
 J = TypeVar("J", bound="Job")
 
@@ -48,6 +50,7 @@ class Job(models.Model):
     progress_note = models.CharField(max_length=200, blank=True)
     error = models.TextField(blank=True, help_text="Why it failed, in words for the person who started it")
     queued_at = models.DateTimeField(default=timezone.now)
+    woken_at = models.DateTimeField(null=True, editable=False, help_text="When its message was last sent again")
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
 
@@ -69,17 +72,17 @@ class Cancelled(Exception):
 
 def claim(model: type[J], pk: int, *, lease: timedelta = LEASE) -> J | None:
     """Take the job if it is free and return it with a fresh lease token; None if there is nothing to take."""
+    token = uuid.uuid4()
     free = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, lease_until__lt=Now())
-    taken = model._default_manager.filter(free, pk=pk, cancel_requested=False, attempt__lt=F("max_attempts")).update(
+    model._default_manager.filter(free, pk=pk, cancel_requested=False, attempt__lt=F("max_attempts")).update(
         state=Job.State.RUNNING,
         attempt=F("attempt") + 1,
-        lease_token=uuid.uuid4(),
+        lease_token=token,
         lease_until=Now() + lease,
-        started_at=Now(),
-        finished_at=None,
+        started_at=Coalesce("started_at", Now()),
         error="",
     )
-    return model._default_manager.get(pk=pk) if taken else None
+    return model._default_manager.filter(pk=pk, lease_token=token).first()
 
 
 def _held(job: Job) -> models.QuerySet[Any]:
@@ -109,20 +112,31 @@ def finish(job: Job, state: Job.State, *, error: str = "", **changes: Any) -> No
 
 
 def release(job: Job, *, note: str = "") -> None:
-    """Give the job back to the queue before the lease ends (the worker is shutting down). The attempt does not count."""
+    """Give the job back before the lease ends (the worker is shutting down); one more attempt makes up for this one."""
     _held(job).update(
-        state=Job.State.QUEUED, attempt=F("attempt") - 1, lease_token=None, lease_until=None, progress_note=note
+        state=_cancelled_or(Job.State.QUEUED),
+        max_attempts=F("max_attempts") + 1,
+        lease_token=None,
+        lease_until=None,
+        woken_at=None,
+        progress_note=note,
     )
 
 
 def request_cancel(job: Job) -> None:
     """A queued job is cancelled at once; a running one is asked to stop and its holder ends it."""
-    rows = type(job)._default_manager.filter(pk=job.pk)
-    if not rows.filter(state=Job.State.QUEUED).update(
-        state=Job.State.CANCELLED, cancel_requested=True, finished_at=Now()
-    ):
-        rows.filter(state=Job.State.RUNNING).update(cancel_requested=True)
+    queued = Q(state=Job.State.QUEUED)
+    type(job)._default_manager.filter(pk=job.pk, state__in=Job.ACTIVE).update(
+        cancel_requested=True,
+        state=Case(When(queued, then=Value(Job.State.CANCELLED)), default=F("state")),
+        finished_at=Case(When(queued, then=Now()), default=F("finished_at")),
+    )
     job.refresh_from_db()
+
+
+def _cancelled_or(state: Case | Job.State) -> Case:
+    otherwise = state if isinstance(state, Case) else Value(state)
+    return Case(When(cancel_requested=True, then=Value(Job.State.CANCELLED)), default=otherwise)
 
 
 def wake(task: "Task[Any, Any]", pk: int, **options: Any) -> None:
@@ -130,7 +144,7 @@ def wake(task: "Task[Any, Any]", pk: int, **options: Any) -> None:
 
     def send() -> None:
         try:
-            task.apply_async((pk,), **options)
+            task.apply_async((pk,), expires=2 * RESEND_AFTER.total_seconds(), **options)
         except (BrokerAway, OSError) as error:
             logger.warning("broker is away, %s(%s) will be sent again: %s", task.name, pk, error)
 
@@ -139,21 +153,23 @@ def wake(task: "Task[Any, Any]", pk: int, **options: Any) -> None:
 
 def reap(model: type[J], task: "Task[Any, Any]", **options: Any) -> list[int]:
     """Give back the jobs of dead workers, fail those out of attempts, and wake queued ones whose message may be lost."""
-    lost = model._default_manager.filter(state=Job.State.RUNNING, lease_until__lt=Now())
-    ended = {"lease_token": None, "lease_until": None, "finished_at": Now()}
-    lost.filter(cancel_requested=True).update(state=Job.State.CANCELLED, **ended)
-    lost.filter(attempt__gte=F("max_attempts")).update(
-        state=Job.State.FAILED,
-        error="The worker stopped answering, and this was the last attempt. Look at the worker's log, then retry.",
-        **ended,
+    used_up = Q(attempt__gte=F("max_attempts"))
+    ends = used_up | Q(cancel_requested=True)
+    model._default_manager.filter(state=Job.State.RUNNING, lease_until__lt=Now()).update(
+        state=_cancelled_or(Case(When(used_up, then=Value(Job.State.FAILED)), default=Value(Job.State.QUEUED))),
+        error=Case(When(used_up, then=Value(WORKER_LOST)), default=F("error")),
+        finished_at=Case(When(ends, then=Now()), default=None),
+        lease_token=None,
+        lease_until=None,
+        woken_at=None,
     )
-    lost.update(state=Job.State.QUEUED, lease_token=None, lease_until=None, queued_at=Now() - RESEND_AFTER)
-    stale = list(
-        model._default_manager.filter(state=Job.State.QUEUED, queued_at__lte=Now() - RESEND_AFTER).values_list(
-            "pk", flat=True
-        )
+    queued = model._default_manager.filter(
+        Q(woken_at=None) | Q(woken_at__lte=Now() - RESEND_AFTER),
+        state=Job.State.QUEUED,
+        queued_at__lte=Now() - timedelta(seconds=5),
     )
-    model._default_manager.filter(pk__in=stale).update(queued_at=Now())
+    stale = list(queued.order_by("queued_at").values_list("pk", flat=True))
+    model._default_manager.filter(pk__in=stale).update(woken_at=Now())
     for pk in stale:
         wake(task, pk, **options)
     return stale

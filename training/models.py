@@ -84,7 +84,7 @@ class Run(Job):
 class RunInput(models.Model):
     """The role that a checkpoint plays in a run: policy, reward_model, …"""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_inputs")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="run_inputs", db_index=False)
     role = models.CharField(max_length=20)
     checkpoint = models.ForeignKey(Checkpoint, on_delete=models.PROTECT, related_name="run_inputs")
 
@@ -95,7 +95,7 @@ class RunInput(models.Model):
 class RunEvent(models.Model):
     """One line of a run's events.jsonl. `offset` is the line's place in the file, so copying twice adds nothing."""
 
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events", db_index=False)
     offset = models.BigIntegerField()
     attempt = models.PositiveSmallIntegerField()
     kind = models.CharField(max_length=10, help_text="metrics, sample, note or error")

@@ -61,7 +61,7 @@ class Ranking(models.Model):
 class RankedCompletion(models.Model):
     """The place of one completion in a ranking: 1 is best, equal ranks are a tie, no rank is left out."""
 
-    ranking = models.ForeignKey(Ranking, on_delete=models.CASCADE, related_name="ranked_completions")
+    ranking = models.ForeignKey(Ranking, on_delete=models.CASCADE, related_name="ranked_completions", db_index=False)
     completion = models.ForeignKey(Completion, on_delete=models.PROTECT, related_name="ranked")
     rank = models.PositiveSmallIntegerField()
 

@@ -54,7 +54,7 @@ class RankingTask(models.Model):
 
 
 class TaskCompletion(models.Model):
-    task = models.ForeignKey(RankingTask, on_delete=models.CASCADE, related_name="task_completions")
+    task = models.ForeignKey(RankingTask, on_delete=models.CASCADE, related_name="task_completions", db_index=False)
     completion = models.ForeignKey(Completion, on_delete=models.PROTECT, related_name="+")
 
     class Meta:
@@ -72,7 +72,7 @@ class Assignment(models.Model):
         EXPIRED = "expired", _("Expired")
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="+")
-    task = models.ForeignKey(RankingTask, on_delete=models.CASCADE, related_name="assignments")
+    task = models.ForeignKey(RankingTask, on_delete=models.CASCADE, related_name="assignments", db_index=False)
     annotator = models.ForeignKey(User, on_delete=models.PROTECT, related_name="assignments")
     state = models.CharField(max_length=9, choices=State, default=State.LEASED)
     lease_until = models.DateTimeField()
