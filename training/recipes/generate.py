@@ -1,0 +1,138 @@
+"""Completions for prompts: K each, in batches, one line of completions.jsonl per prompt.
+
+    python -m training.recipes.generate RUN_DIR
+
+Reads data/prompts.jsonl ({"prompt_id": 7, "prompt": [messages]}). Batches and their seeds follow from the order of the
+prompts alone, so a run that was stopped and started again writes what an unbroken one would have written.
+Empty completions and repetitions for the same prompt cannot be ranked: they are left out and counted.
+"""
+
+import json
+import time
+from typing import Any
+
+import torch
+
+from training.recipes.arguments import GenerateArguments
+from training.recipes.models import load_causal_lm, load_tokenizer, resolve
+from training.recipes.run_folder import RunFailed, RunFolder, drop_partial_line, main
+from training.recipes.sampling import (
+    Sampled,
+    Sampler,
+    Settings,
+    TransformersSampler,
+    VllmSampler,
+    split_reasoning,
+    vllm_is_usable,
+)
+
+SHOWN_SAMPLES = 3
+
+
+def generate(folder: RunFolder, arguments: GenerateArguments) -> None:
+    # Data: the prompts, and those that an earlier attempt has answered
+    prompts = read_prompts(folder)[: arguments.num_prompts]
+    output = folder.path / "completions.jsonl"
+    drop_partial_line(output)
+    answered = {json.loads(line)["prompt_id"] for line in output.open()} if output.exists() else set()
+
+    # Model
+    sampler = load_sampler(folder, arguments)
+    greedy = arguments.temperature == 0
+    if greedy and arguments.num_generations > 1:
+        folder.note("Temperature 0 always gives the same completion, so each prompt gets one.")
+
+    # Sample
+    tokens = seconds = finished = kept = 0.0
+    dropped = {"empty": 0, "repeated": 0}
+    for start in range(0, len(prompts), arguments.batch_size):
+        batch = prompts[start : start + arguments.batch_size]
+        if any(row["prompt_id"] not in answered for row in batch):
+            settings = Settings(
+                num_generations=1 if greedy else arguments.num_generations,
+                temperature=arguments.temperature,
+                top_p=arguments.top_p,
+                max_new_tokens=arguments.max_new_tokens,
+                seed=arguments.seed + start,
+            )
+            began = time.perf_counter()
+            sampled_NK = sampler([row["prompt"] for row in batch], settings)
+            seconds += time.perf_counter() - began
+            lines = b""
+            for row, sampled_K in zip(batch, sampled_NK, strict=True):
+                tokens += sum(one.tokens for one in sampled_K)
+                completions = usable(sampled_K, settings, dropped)
+                kept += len(completions)
+                finished += sum(one["finish"] == "stop" for one in completions)
+                if row["prompt_id"] not in answered:
+                    record = {"prompt_id": row["prompt_id"], "completions": completions}
+                    lines += json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+            with output.open("ab", buffering=0) as file:
+                file.write(lines)
+            if start < SHOWN_SAMPLES and completions:
+                folder.event("sample", step=start, prompt=row["prompt"], before=None, after=completions[0]["completion"])
+        folder.event("progress", step=min(start + len(batch), len(prompts)), total=len(prompts))
+
+    # Save
+    for reason, count in dropped.items():
+        if count:
+            folder.note(f"{count} {reason} completions were left out: they cannot be ranked.")
+    metrics = {
+        "prompts": len(prompts),
+        "completions": sum(len(json.loads(line)["completions"]) for line in output.open()),
+        "finished_share": finished / kept if kept else None,
+        "tokens_per_second": tokens / seconds if seconds else None,
+    }
+    folder.event("metrics", step=len(prompts), metrics=metrics)
+    folder.save_result(metrics)
+
+
+def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
+    file = folder.data / "prompts.jsonl"
+    if not file.is_file():
+        raise RunFailed("no_data", "The run has no prompts: data/prompts.jsonl is missing.")
+    prompts = []
+    for number, line in enumerate(file.read_text().splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            prompts.append({"prompt_id": row["prompt_id"], "prompt": [dict(message) for message in row["prompt"]]})
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunFailed("bad_dataset", f"Line {number} of data/prompts.jsonl is no prompt: {error!r}") from error
+    if not prompts:
+        raise RunFailed("no_data", "There is no prompt to answer.")
+    return prompts
+
+
+def load_sampler(folder: RunFolder, arguments: GenerateArguments) -> Sampler:
+    model = folder.inputs["policy"]
+    tokenizer = load_tokenizer(folder, model)
+    if vllm_is_usable():
+        if "base" not in model:
+            return VllmSampler(resolve(model), tokenizer, bf16=arguments.bf16)
+        merged = folder.path / "merged"
+        load_causal_lm(model).save_pretrained(merged)
+        tokenizer.save_pretrained(merged)
+        return VllmSampler(str(merged), tokenizer, bf16=arguments.bf16)
+    policy = load_causal_lm(model, torch.bfloat16 if arguments.bf16 else torch.float32)
+    return TransformersSampler(policy.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+
+
+def usable(sampled_K: list[Sampled], settings: Settings, dropped: dict[str, int]) -> list[dict[str, Any]]:
+    """The completions that can be ranked, as completions.jsonl holds them. Adds the others to `dropped`."""
+    completions: list[dict[str, Any]] = []
+    for one in sampled_K:
+        answer, reasoning = split_reasoning(one.text)
+        if not answer:
+            dropped["empty"] += 1
+        elif any(answer == other["completion"] for other in completions):
+            dropped["repeated"] += 1
+        else:
+            finish = "stop" if one.stopped else "length"
+            completions.append(
+                {"completion": answer, "reasoning": reasoning, "sampling": settings.record(), "finish": finish}
+            )
+    return completions
+
+
+if __name__ == "__main__":
+    main("generate", generate)

