@@ -64,7 +64,7 @@ CONTENT_SECURITY_POLICY = {
 # The largest upload of an import; larger ones go in with `manage.py import_prompts`.
 UPLOAD_LIMIT_BYTES = env.int("UPLOAD_LIMIT_BYTES", 2 * 1024**3)
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 1024**2
-FILE_UPLOAD_HANDLERS = ["django.core.files.uploadhandler.TemporaryFileUploadHandler"]
+FILE_UPLOAD_HANDLERS = ["config.uploads.LimitedUploadHandler"]
 
 INSTALLED_APPS = [
     "django.contrib.auth",
