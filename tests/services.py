@@ -1,0 +1,36 @@
+"""Pytest plugin, loaded first: real Postgres and a real broker for the suite, before Django reads its settings.
+
+What DATABASE_URL and BROKER_URL name is used; what they do not name is started in a temporary folder and removed at the end.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from config.embedded import throwaway_services
+
+services = ExitStack()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests() -> Iterator[None]:
+    """A wrapper, so that it comes before pytest-django's own hook, which reads the settings."""
+    given = services.enter_context(throwaway_services(os.environ))
+    for name in ("STORAGE_ROOT", "DEBUG", "HTTPS", "BEHIND_PROXY", "TRUSTED_PROXY_COUNT", "ALLOWED_HOSTS"):
+        os.environ.pop(name, None)
+    os.environ.update(
+        given,
+        SECRET_KEY="for-the-tests-alone-never-for-a-server",
+        STATIC_ROOT=f"{given['PODIUM_HOME']}/static",
+        HF_HUB_OFFLINE="1",
+        # Playwright's synchronous API runs an event loop in the tests' thread, beside which Django would refuse queries.
+        DJANGO_ALLOW_ASYNC_UNSAFE="1",
+    )
+    return (yield)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    services.close()
