@@ -1,0 +1,54 @@
+// What every page shares: the theme switch, menus that close, times in the reader's zone.
+
+const switcher = document.getElementById("theme-switch");
+
+function currentTheme() {
+  return document.documentElement.dataset.theme ?? "";
+}
+
+function showTheme() {
+  for (const button of switcher.querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.themeChoice === currentTheme()));
+  }
+}
+
+switcher.addEventListener("click", (event) => {
+  const button = event.target.closest("button");
+  if (!button) return;
+  const theme = button.dataset.themeChoice;
+  // A cookie, so that the server draws the next page in it and nothing flashes.
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `theme=${theme}; path=/; max-age=${theme ? 31536000 : 0}; samesite=lax${secure}`;
+  if (theme) document.documentElement.dataset.theme = theme;
+  else delete document.documentElement.dataset.theme;
+  showTheme();
+});
+showTheme();
+
+document.addEventListener("click", (event) => {
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details.menu[open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
+
+const timeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+function localTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
+    const value = element.getAttribute("datetime");
+    const when = new Date(value);
+    if (Number.isNaN(when.getTime()) || !value.includes("T")) continue;
+    element.dataset.local = "";
+    element.title = value;
+    element.textContent = timeFormat.format(when);
+  }
+}
+localTimes(document);
+document.addEventListener("htmx:load", (event) => localTimes(event.detail.elt));
