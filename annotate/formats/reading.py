@@ -1,0 +1,303 @@
+"""Read JSON Lines, CSV and Parquet as streams of records: bounded memory, and no bad row stops the others."""
+
+import csv
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NoReturn
+
+from django.utils.translation import gettext as _
+
+from .errors import MAX_LINE, MAX_RATIO, RATIO_CHECKED_FROM, FileError, RowError, printable
+
+CHUNK = 256 * 1024
+EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+# Cells of these columns may hold JSON, since CSV has no lists of its own.
+JSON_CELLS = {"completions", "tags", "metadata"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row as it stands in the file. `line` counts from 1; for Parquet it is the row's number."""
+
+    line: int
+    value: dict[str, Any] | None = None
+    problem: RowError | None = None
+    excerpt: str = ""
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """The records of a file, and the share of it (0 to 1) that was read so far."""
+
+    records: Iterator[Record]
+    share: Callable[[], float]
+
+
+def kind_of(name: str) -> str:
+    """'jsonl', 'csv' or 'parquet' by the file's name; FileError if it is none of them."""
+    base = name.lower().removesuffix(".gz")
+    extension = os.path.splitext(base)[1]
+    if extension not in EXTENSIONS or (extension == ".parquet" and name.lower().endswith(".gz")):
+        raise FileError(
+            _(
+                "“%(name)s” is no file that can be imported: it must end in .jsonl, .jsonl.gz, .csv, .csv.gz or .parquet."
+            )
+            % {"name": printable(name, 100)}
+        )
+    return {".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}.get(extension, "jsonl")
+
+
+def open_records(stream: BinaryIO, name: str) -> RecordFile:
+    """The records of a seekable binary stream. Raises FileError, at once or while reading."""
+    kind = kind_of(name)
+    stream.seek(0, os.SEEK_END)
+    size = stream.tell()
+    stream.seek(0)
+    if not size:
+        raise FileError(_("The file is empty."))
+    magic = stream.read(4)
+    stream.seek(0)
+    if kind == "parquet":
+        return _parquet(stream, magic)
+    packed = magic[:2] == b"\x1f\x8b"
+    if name.lower().endswith(".gz") and not packed:
+        raise FileError(_("The file's name ends in .gz, but it is not gzip-compressed or its beginning is damaged."))
+    if magic[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise FileError(_("The file is UTF-16. Save it as UTF-8 and upload it again."))
+    if magic == b"PAR1":
+        raise FileError(_("The file is Parquet. Give it a name that ends in .parquet and upload it again."))
+    lines = Lines(_inflated(stream) if packed else iter(lambda: stream.read(CHUNK), b""))
+    records = _csv(lines) if kind == "csv" else _jsonl(lines)
+    return RecordFile(records, lambda: min(stream.tell() / size, 1.0))
+
+
+def _inflated(stream: BinaryIO) -> Iterator[bytes]:
+    inflate = zlib.decompressobj(wbits=31)
+    read = written = 0
+    try:
+        while chunk := stream.read(CHUNK):
+            read += len(chunk)
+            data = b""
+            while chunk or len(data) == CHUNK:
+                data = inflate.decompress(chunk, CHUNK)
+                written += len(data)
+                if written > RATIO_CHECKED_FROM and written > MAX_RATIO * read:
+                    raise FileError(
+                        _("The file unpacks to more than %(ratio)d times its size, which no real text does.")
+                        % {"ratio": MAX_RATIO}
+                    )
+                if data:
+                    yield data
+                chunk = inflate.unconsumed_tail
+                if inflate.eof:
+                    # Several gzip files in a row are one; zeros behind the last are padding.
+                    chunk = inflate.unused_data.lstrip(b"\0")
+                    data = b""
+                    if chunk:
+                        inflate = zlib.decompressobj(wbits=31)
+    except zlib.error as error:
+        raise FileError(
+            _("The compressed file is damaged. The rows before the damage were imported; pack it again and upload it.")
+        ) from error
+    if not inflate.eof:
+        raise FileError(
+            _("The compressed file breaks off. The rows before the break were imported; upload the whole file.")
+        )
+
+
+class Lines:
+    """Lines of a stream of chunks, with their line ends. `number` is that of the latest line.
+
+    A line longer than 16 MB comes as None; no more than that is ever held.
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.chunks = chunks
+        self.number = 0
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        rest = b""
+        too_long = False
+        at_start = True
+        broken: FileError | None = None
+        while True:
+            try:
+                chunk = next(self.chunks, b"")
+            except FileError as error:
+                # Rows before the break count; the line that it cut does not.
+                broken, chunk = error, b""
+                rest = b""
+            if not chunk:
+                break
+            if at_start:
+                chunk = chunk.removeprefix(b"\xef\xbb\xbf")
+                at_start = False
+            first, *others = chunk.split(b"\n")
+            if not others:
+                too_long = too_long or len(rest) + len(first) > MAX_LINE
+                rest = b"" if too_long else rest + first
+                continue
+            for piece in (rest + first, *others[:-1]):
+                self.number += 1
+                yield None if too_long or len(piece) > MAX_LINE else piece + b"\n"
+                too_long = False
+            rest = others[-1]
+        if broken:
+            raise broken
+        if rest or too_long:
+            self.number += 1
+            yield None if too_long else rest
+
+
+def _too_long(line: int) -> Record:
+    return Record(line, problem=RowError("", _("The line is longer than 16 MB.")))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(_("%(name)s is no JSON value") % {"name": name})
+
+
+def parse_json(text: str) -> Any:
+    """JSON as its standard has it: no NaN, no Infinity, and no nesting beyond Python's. Raises ValueError."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError as error:
+        raise ValueError(_("nested too deeply")) from error
+
+
+def _jsonl(lines: Lines) -> Iterator[Record]:
+    for raw in lines:
+        line = lines.number
+        if raw is None:
+            yield _too_long(line)
+            continue
+        if not raw.strip():
+            continue
+        problem = None
+        value = None
+        try:
+            value = parse_json(raw.decode())
+        except UnicodeDecodeError as error:
+            problem = RowError("", _("Not valid UTF-8 at byte %(at)d of the line.") % {"at": error.start + 1})
+        except json.JSONDecodeError as error:
+            if raw.lstrip()[:1] == b"[" and line == 1:
+                raise FileError(
+                    _("The file is one JSON array. Podium reads JSON Lines: one object on each line.")
+                ) from error
+            problem = RowError(
+                "", _("Not valid JSON: %(what)s at column %(column)d.") % {"what": error.msg, "column": error.colno}
+            )
+        except ValueError as error:
+            problem = RowError("", _("Not valid JSON: %(what)s.") % {"what": error})
+        if problem is None and not isinstance(value, dict):
+            problem = RowError("", _('A row must be a JSON object, like {"prompt": …}.'))
+        excerpt = raw[:500].decode("utf-8", "replace") if problem else ""
+        yield Record(line, None if problem else value, problem, excerpt)
+
+
+def _decoded(lines: Lines, too_long: list[int]) -> Iterator[str]:
+    for raw in lines:
+        if raw is None:
+            too_long.append(lines.number)
+        else:
+            # Bytes that are no UTF-8 become lone surrogates, which the row's check names.
+            yield raw.decode("utf-8", "surrogateescape")
+
+
+def _csv(lines: Lines) -> Iterator[Record]:
+    csv.field_size_limit(MAX_LINE)
+    too_long: list[int] = []
+    text = _decoded(lines, too_long)
+    first = next(text, "")
+    delimiter = next((mark for mark in ("\t", ";") if mark in first and "," not in first), ",")
+    header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
+    if len(set(header)) < len(header):
+        raise FileError(_("Two columns of the file have the same name: %(names)s.") % {"names": ", ".join(header)})
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    while True:
+        start = lines.number + 1
+        problem = None
+        cells: list[str] | None = []
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            problem = _csv_problem(error, start, lines.number)
+        for line in too_long:
+            yield _too_long(line)
+        too_long.clear()
+        if cells is None:
+            return
+        if not cells and problem is None:
+            continue
+        if problem is None and len(cells) != len(header):
+            problem = RowError(
+                "",
+                _("The row has %(cells)d fields where the header has %(columns)d.")
+                % {"cells": len(cells), "columns": len(header)},
+            )
+        if problem:
+            yield Record(start, problem=problem, excerpt=delimiter.join(cells)[:500])
+        else:
+            yield Record(start, {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)})
+
+
+def _csv_problem(error: csv.Error, start: int, end: int) -> RowError:
+    what = str(error)
+    if "unexpected end of data" in what or "field larger" in what:
+        return RowError(
+            "",
+            _("A quotation mark opened here is not closed: lines %(start)d to %(end)d were left out.")
+            % {"start": start, "end": end},
+        )
+    return RowError("", _("Wrong quoting: %(what)s.") % {"what": what})
+
+
+def _cell(name: str, cell: str) -> Any:
+    """A cell's JSON where it holds a conversation or belongs to a column of lists; otherwise its text."""
+    if cell[:1] not in ("[", "{"):
+        return cell
+    try:
+        value = parse_json(cell)
+    except ValueError:
+        return cell
+    conversation = isinstance(value, list) and value and all(isinstance(one, dict) and "role" in one for one in value)
+    return value if conversation or name in JSON_CELLS else cell
+
+
+def _parquet(stream: BinaryIO, magic: bytes) -> RecordFile:
+    import pyarrow
+    import pyarrow.parquet
+
+    if magic != b"PAR1":
+        raise FileError(_("The file is no Parquet file, or its beginning is damaged."))
+    try:
+        file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=1024 * 1024)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FileError(_("The Parquet file is damaged or cut off: %(what)s.") % {"what": _short(error)}) from error
+    total = max(file.metadata.num_rows, 1)
+    stored = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
+    # A batch holds some 8 MB, whatever the size of the row groups.
+    batch_size = max(1, min(500, 8 * 1024**2 * total // max(stored, 1)))
+    read = 0
+
+    def records() -> Iterator[Record]:
+        nonlocal read
+        try:
+            for batch in file.iter_batches(batch_size=batch_size):
+                for value in batch.to_pylist():
+                    read += 1
+                    yield Record(read, value)
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise FileError(
+                _("The Parquet file is damaged after row %(row)d: %(what)s. The rows before it were imported.")
+                % {"row": read, "what": _short(error)}
+            ) from error
+
+    return RecordFile(records(), lambda: read / total)
+
+
+def _short(error: Exception) -> str:
+    return printable(str(error).splitlines()[0] if str(error) else type(error).__name__, 150)

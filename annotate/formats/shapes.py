@@ -1,0 +1,274 @@
+"""Recognise what a row is: a prompt with completions, a preference pair, a conversation; plain or TRL conversational."""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from annotate.models import K_MAX, completion_hash, content_hash
+from annotate.reasoning import split_reasoning
+
+from .errors import MAX_METADATA, MAX_TEXT, RowError, UnknownColumns
+
+ROLES = ("system", "user", "assistant")
+NUMBERED = [f"{name}_{number}" for name in ("completion", "response") for number in range(1, K_MAX + 1)]
+EXPECTED = "prompt, messages, completion, completions, completion_1 … completion_9, chosen, rejected"
+MAX_MESSAGES = 500
+NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+Message = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The file's own names for what Podium reads, where it does not use known ones.
+
+    A dot reaches into an object: `answer.text`. Completions named here come from a source of that column's name.
+    """
+
+    prompt: str = ""
+    completions: tuple[str, ...] = ()
+    reference_answer: str = ""
+    source: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Columns":
+        return cls(**{**value, "completions": tuple(value.get("completions", ()))})
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    reasoning: str
+    source: str
+    sampling: str
+    content_hash: str
+
+
+@dataclass
+class Row:
+    """A checked row. `metadata` and each answer's `sampling` are JSON text; `messages` end with a user's turn."""
+
+    messages: list[Message]
+    content_hash: str
+    answers: list[Answer]
+    reference_answer: str = ""
+    tags: list[str] = field(default_factory=list)
+    metadata: str = "{}"
+    shape: str = ""
+    others: tuple[str, ...] = ()
+    size: int = 0
+
+
+def to_row(value: dict[str, Any], columns: Columns, default_source: str = "imported") -> Row:
+    """Check one row. Raises RowError with the field and the reason."""
+    rest = dict(value)
+    messages, shape, given = _prompt(rest, columns)
+    given += _given(rest, columns)
+    rest.pop("completions", None)
+    source = _text(_take(rest, columns.source or "source") or default_source, "source", 200)
+    answers = [_answer(one, name, named or source, messages) for name, one, named in given]
+    distinct = list({(answer.source, answer.content_hash): answer for answer in answers}.values())
+    if len(distinct) > K_MAX:
+        raise RowError(
+            "completions",
+            _("%(count)d completions; a task has %(most)d at most.") % {"count": len(distinct), "most": K_MAX},
+        )
+    reference = _take(rest, columns.reference_answer or "reference_answer")
+    row = Row(
+        messages,
+        content_hash(messages),
+        distinct,
+        reference_answer="" if reference is None else _text(str(reference), "reference_answer", MAX_TEXT, empty=True),
+        tags=_tags(rest.pop("tags", None)),
+        shape=shape,
+    )
+    metadata = rest.pop("metadata", None) or {}
+    if not isinstance(metadata, dict):
+        raise RowError("metadata", _("Must be an object."))
+    others = {name: other for name, other in rest.items() if other is not None and other != ""}
+    row.others = tuple(others)
+    row.metadata = _json({**others, **metadata}, "metadata")
+    row.size = sum(len(message["content"]) for message in messages) + sum(len(answer.text) for answer in distinct)
+    return row
+
+
+def _take(rest: dict[str, Any], path: str) -> Any:
+    """Take what stands at `path` out of `rest`; None if nothing does. Neighbours in an object stay."""
+    if path in rest:
+        return rest.pop(path)
+    head, dot, tail = path.partition(".")
+    inner = rest.get(head)
+    if not dot or not isinstance(inner, dict):
+        return None
+    rest[head] = inner = dict(inner)
+    found = _take(inner, tail)
+    if not inner:
+        del rest[head]
+    return found
+
+
+Given = list[tuple[str, Any, str]]
+
+
+def _prompt(rest: dict[str, Any], columns: Columns) -> tuple[list[Message], str, Given]:
+    """The prompt's messages, the row's shape, and completions that were part of a conversation (field, value, source)."""
+    has_pair = rest.get("chosen") is not None and rest.get("rejected") is not None
+    if columns.prompt:
+        name, prompt = columns.prompt, _take(rest, columns.prompt)
+        if prompt is None:
+            raise UnknownColumns(name, _("There is no column of this name."))
+        return _as_prompt(prompt, name), "prompt, mapped columns", []
+    if "prompt" in rest:
+        prompt = rest.pop("prompt")
+        shape = "preference, explicit prompt" if has_pair else "prompt"
+        kind = "conversational" if isinstance(prompt, list) else "plain"
+        return _as_prompt(prompt, "prompt"), f"{shape}, {kind}", []
+    if rest.get("messages") is not None:
+        messages = _conversation(rest.pop("messages"), "messages")
+        if messages[-1]["role"] == "assistant" and len(messages) > 1:
+            return _as_prompt(messages[:-1], "messages"), "conversation", [("messages", [messages[-1]], "")]
+        return _as_prompt(messages, "messages"), "conversation", []
+    if has_pair:
+        if isinstance(rest["chosen"], str):
+            raise RowError("prompt", _("chosen and rejected are plain text, so the row needs a prompt."))
+        chosen = _conversation(rest["chosen"], "chosen")
+        rejected = _conversation(rest["rejected"], "rejected")
+        if chosen[:-1] != rejected[:-1] or len(chosen) < 2:
+            raise RowError("rejected", _("chosen and rejected must share all messages but the last."))
+        return _as_prompt(chosen[:-1], "chosen"), "preference, implicit prompt", []
+    raise UnknownColumns(
+        "prompt",
+        _("No prompt: the row has %(found)s; expected are %(expected)s.")
+        % {"found": ", ".join(map(str, rest)) or _("no columns"), "expected": EXPECTED},
+    )
+
+
+def _given(rest: dict[str, Any], columns: Columns) -> Given:
+    """Completions in columns of their own, taken out of `rest`: (field, value, source named by the column)."""
+    given: Given = []
+    for path in columns.completions:
+        found = _take(rest, path)
+        if found not in (None, ""):
+            given.append((path, found, path.partition(".")[0]))
+    if not columns.completions:
+        for name in ("completion", *NUMBERED, "chosen", "rejected"):
+            found = rest.pop(name, None)
+            if found is not None and (found != "" or name not in NUMBERED):
+                given.append((name, found, ""))
+        listed = rest.get("completions")
+        if listed is not None and listed != "":
+            if not isinstance(listed, list):
+                raise RowError("completions", _("Must be a list."))
+            given += [(f"completions[{index}]", one, "") for index, one in enumerate(listed, start=1)]
+    return given
+
+
+def _text(value: Any, name: str, limit: int = MAX_TEXT, *, empty: bool = False) -> str:
+    if not isinstance(value, str):
+        raise RowError(name, _("Must be text, not %(kind)s.") % {"kind": _kind(value)})
+    if not empty and not value.strip():
+        raise RowError(name, _("Is empty."))
+    if not value.isascii():
+        try:
+            size = len(value.encode())
+        except UnicodeEncodeError as error:
+            raw = "\udc80" <= value[error.start] <= "\udcff"
+            reason = _("Not valid UTF-8.") if raw else _("Contains half of a character (a lone surrogate).")
+            raise RowError(name, reason) from error
+    else:
+        size = len(value)
+    if "\0" in value:
+        raise RowError(name, _("Contains a NUL character."))
+    if size > limit:
+        raise RowError(
+            name,
+            _("Is %(size)s bytes long; at most %(limit)s are taken.") % {"size": f"{size:,}", "limit": f"{limit:,}"},
+        )
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: _("an object"), list: _("a list"), bool: _("true or false"), type(None): _("nothing")}
+    return names.get(type(value), _("a number"))
+
+
+def _conversation(value: Any, name: str) -> list[Message]:
+    if not isinstance(value, list) or not value:
+        raise RowError(name, _("Must be a list of messages, each with role and content."))
+    if len(value) > MAX_MESSAGES:
+        raise RowError(name, _("Has more than %(most)d messages.") % {"most": MAX_MESSAGES})
+    messages = []
+    for number, message in enumerate(value, start=1):
+        if not isinstance(message, dict) or "role" not in message or "content" not in message:
+            raise RowError(f"{name}[{number}]", _("Must be an object with role and content."))
+        if message["role"] not in ROLES:
+            raise RowError(f"{name}[{number}].role", _("Must be one of %(roles)s.") % {"roles": ", ".join(ROLES)})
+        content = _text(message["content"], f"{name}[{number}].content")
+        messages.append({"role": message["role"], "content": content})
+    return messages
+
+
+def _as_prompt(value: Any, name: str) -> list[Message]:
+    if not isinstance(value, list):
+        return [{"role": "user", "content": _text(value, name)}]
+    messages = _conversation(value, name)
+    if messages[-1]["role"] != "user":
+        raise RowError(name, _("Must end with a message of the user."))
+    if sum(len(message["content"]) for message in messages) > MAX_TEXT:
+        raise RowError(name, _("Is longer than %(limit)s characters in all.") % {"limit": f"{MAX_TEXT:,}"})
+    return messages
+
+
+def _answer(value: Any, name: str, source: str, prompt: list[Message]) -> Answer:
+    reasoning: Any = ""
+    sampling: Any = None
+    if isinstance(value, dict):
+        key = next((key for key in ("completion", "text", "content") if value.get(key) is not None), None)
+        if key is None:
+            raise RowError(name, _("Must have its text in completion, text or content."))
+        source = _text(value.get("source") or value.get("model") or source, f"{name}.source", 200)
+        reasoning, sampling = value.get("reasoning") or "", value.get("sampling")
+        value = value[key]
+    if isinstance(value, list):
+        turns = _conversation(value, name)
+        if turns[-1]["role"] != "assistant" or (len(turns) > 1 and turns[:-1] != prompt):
+            raise RowError(name, _("Must be one message of the assistant, alone or after the prompt's messages."))
+        value = turns[-1]["content"]
+    thought, text = split_reasoning(_text(value, name))
+    if not text.strip():
+        raise RowError(name, _("Has reasoning but no answer."))
+    reasoning = _text(reasoning or thought, f"{name}.reasoning", empty=True)
+    if sampling is not None and not isinstance(sampling, dict):
+        raise RowError(f"{name}.sampling", _("Must be an object."))
+    return Answer(text, reasoning, source, _json(sampling or {}, f"{name}.sampling"), completion_hash(text, reasoning))
+
+
+def _tags(value: Any) -> list[str]:
+    if isinstance(value, str):
+        value = [tag.strip() for tag in value.split(",") if tag.strip()]
+    if not isinstance(value or [], list) or len(value or []) > 50:
+        raise RowError("tags", _("Must be a list of at most 50 words."))
+    return list(dict.fromkeys(_text(tag, "tags", 60) for tag in value or []))
+
+
+def _json(value: dict[str, Any], name: str) -> str:
+    if not value:
+        return "{}"
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
+        size = len(text.encode())
+    except (ValueError, RecursionError, TypeError) as error:
+        raise RowError(name, _("Holds a value that JSON has no form for.")) from error
+    if NUL_ESCAPE.search(text):
+        raise RowError(name, _("Contains a NUL character."))
+    if size > MAX_METADATA:
+        raise RowError(
+            name, _("Is %(size)s bytes long; at most %(limit)s are taken.") % {"size": size, "limit": MAX_METADATA}
+        )
+    return text
