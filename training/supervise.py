@@ -1,0 +1,244 @@
+"""One attempt at a run: claim it, start its recipe, watch over it, register what it made.
+
+The lease in the run's row decides who may do this (annotate/jobs.py). The database may go away for a while: training goes on, and what
+must be written is written when it is back. Only a lease that is known to be lost kills the child.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from annotate.jobs import Cancelled, Fenced, Job, beat, claim, finish, release
+from training.models import Run
+from training.process import Child, recipe_command, started
+from training.recipes.arguments import METHODS
+from training.services import checkpoints, generation
+from training.services.events import EventCopy
+from training.services.failures import RunFailed, failure_by_exit_code
+from training.services.folders import lay_folder, locked_folder, run_folder, told_in_words
+
+logger = logging.getLogger("podium.runs")
+
+INTERRUPTED = 75
+POLL_SECONDS = 0.1
+STOPPED_WITH_WORKER = "The worker was stopped; the run goes on from its last save"
+DATABASE_PATIENCE_SECONDS = 600
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
+DATABASE_AWAY = (OperationalError, InterfaceError)
+
+Result = TypeVar("Result")
+
+
+def attempt_run(pk: int, *, shutting_down: Callable[[], bool]) -> bool:
+    """Take the run if it is free and see it through. When `shutting_down` turns true, it saves and goes back to the queue.
+
+    Returns whether the run waits for another worker now.
+    """
+    run = claim(Run, pk, lease=lease())
+    if run is None:
+        return False
+    logger.info("run %s: attempt %s", run.pk, run.attempt)
+    failure: RunFailed
+    try:
+        with told_in_words(), locked_folder(run) as (folder, lock):
+            return _attempt(run, folder, lock, shutting_down)
+    except BlockingIOError:
+        logger.warning("run %s: a process of an earlier attempt is still alive", run.pk)
+        give_back(run, note="Waiting for the earlier attempt to end")
+        return False
+    except Fenced:
+        logger.warning("run %s: another worker holds it now", run.pk)
+        return False
+    except RunFailed as error:
+        failure = error
+    except DATABASE_AWAY:
+        raise
+    except Exception:
+        logger.exception("run %s", run.pk)
+        failure = RunFailed("crash", "Podium itself stumbled over this run. The worker's log says more.")
+    with suppress(Fenced):
+        persist(lambda: _fail(run, failure))
+    return False
+
+
+def lease() -> timedelta:
+    return timedelta(seconds=settings.RUN_LEASE_SECONDS)
+
+
+def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool]) -> bool:
+    log = folder / "log.txt"
+    lay_folder(run, folder)
+    events = EventCopy(run, folder / "events.jsonl")
+    with log.open("a") as file:
+        file.write(f"== attempt {run.attempt}, {timezone.now():%Y-%m-%d %H:%M:%S} UTC\n")
+    try:
+        with started(recipe_command(METHODS[run.method].module, folder), log=log, lock=lock) as child:
+            asked = _watch(run, child, events, shutting_down)
+            code = child.process.returncode
+    except (SystemExit, KeyboardInterrupt):  # a cold shutdown: the child is dead by now
+        give_back(run, note=STOPPED_WITH_WORKER)
+        raise
+    persist(lambda: _copy_all(events))
+    if asked == "cancel":
+        persist(lambda: finish(run, Job.State.CANCELLED, log_tail=read_tail(log), seconds_left=None))
+    elif code == INTERRUPTED or (asked and code != 0):
+        give_back(run, note=STOPPED_WITH_WORKER)
+        return True
+    elif code != 0:
+        raise _failure(code, events)
+    else:
+        _succeed(run, folder)
+    return False
+
+
+def _watch(run: Run, child: Child, events: EventCopy, shutting_down: Callable[[], bool]) -> str:
+    """Wait for the child's end. Returns why it was asked to stop: "cancel", "shutdown", or "" if it was not."""
+    asked, next_beat, next_copy = "", 0.0, 0.0
+    while child.poll() is None:
+        child.say_alive()
+        if not asked and shutting_down():
+            asked = "shutdown"
+            child.stop()
+        now = time.monotonic()
+        try:
+            if now >= next_copy:
+                next_copy = now + min(1.0, settings.RUN_BEAT_SECONDS)
+                events.copy()
+            if now >= next_beat:
+                next_beat = now + settings.RUN_BEAT_SECONDS
+                beat(run, lease=lease(), **events.progress)
+        except Cancelled:
+            asked = "cancel"
+            child.stop()
+        except Fenced:
+            child.kill()
+            raise
+        except DATABASE_AWAY as error:
+            logger.warning("run %s: the database is away, training goes on: %s", run.pk, error)
+            connection.close()
+        child.kill_if_late()
+        time.sleep(POLL_SECONDS)
+    return asked
+
+
+def _succeed(run: Run, folder: Path) -> None:
+    """Register what the recipe made and end the run, in one transaction: never one without the other."""
+    result = _read_result(folder)
+    makes_weights = METHODS[run.method].makes != "completions"
+    weights = folder / "checkpoint"
+    sha256, size, token = "", 0, run.lease_token
+    if makes_weights:
+        if not any(weights.glob("*.safetensors")):
+            raise RunFailed("crash", "The recipe ended well but left no weights in safetensors.")
+        sha256 = checkpoints.weights_digest(weights, tick=_Ticker(run))
+        size = checkpoints.weights_size(weights)
+
+    @transaction.atomic
+    def register() -> None:
+        run.lease_token = token  # a rolled-back attempt at this has cleared it
+        finish(run, Job.State.SUCCEEDED, log_tail=read_tail(folder / "log.txt"), seconds_left=None, cause="")
+        if makes_weights:
+            checkpoints.register_checkpoint(run, result=result, sha256=sha256, size=size)
+            run.result = result
+        else:
+            source = run.run_inputs.select_related("checkpoint__source").get(role="policy").checkpoint.source
+            if source is None:
+                raise RunFailed("crash", "The checkpoint has no source of completions.")
+            run.result = {**result, "completions": generation.register_completions(run, folder, source)}
+        run.save(update_fields=["result"])
+
+    persist(register)
+
+
+class _Ticker:
+    """Renews the lease now and then during work that has no loop of its own."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.next_beat = run, time.monotonic() + settings.RUN_BEAT_SECONDS
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self.next_beat:
+            self.next_beat = time.monotonic() + settings.RUN_BEAT_SECONDS
+            try:
+                beat(self.run, lease=lease())
+            except Cancelled:
+                pass  # too late to stop: what it made is complete
+            except DATABASE_AWAY:
+                connection.close()
+
+
+def _read_result(folder: Path) -> dict[str, Any]:
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"), parse_constant=lambda _: None)
+    except (OSError, ValueError) as error:
+        raise RunFailed("crash", "The recipe ended well but left no readable result.json.") from error
+    if not isinstance(result, dict):
+        raise RunFailed("crash", "The recipe's result.json is not an object.")
+    return result
+
+
+def _failure(code: int, events: EventCopy) -> RunFailed:
+    said = persist(events.last_error)
+    if said and said.get("message"):
+        return RunFailed(str(said.get("cause") or "crash")[:30], str(said["message"])[:2000])
+    return failure_by_exit_code(code)
+
+
+def _fail(run: Run, failure: RunFailed) -> None:
+    logger.info("run %s failed: %s", run.pk, failure)
+    tail = read_tail(run_folder(run) / "log.txt")
+    finish(run, Job.State.FAILED, error=failure.message, cause=failure.cause, log_tail=tail, seconds_left=None)
+
+
+def _copy_all(events: EventCopy) -> None:
+    while events.copy():
+        pass
+
+
+def give_back(run: Run, *, note: str) -> None:
+    """Back to the queue; a run that was cancelled meanwhile ends instead."""
+
+    @transaction.atomic
+    def put() -> None:
+        release(run, note=note)
+        left = Run.objects.filter(pk=run.pk, state=Job.State.QUEUED, cancel_requested=True)
+        left.update(state=Job.State.CANCELLED, finished_at=Now())
+
+    persist(put)
+
+
+def persist(write: Callable[[], Result]) -> Result:
+    """Repeat `write` until the database takes it; after ten minutes without one the reaper has to see to it."""
+    patience = time.monotonic() + DATABASE_PATIENCE_SECONDS
+    while True:
+        try:
+            return write()
+        except DATABASE_AWAY as error:
+            connection.close()
+            if time.monotonic() > patience:
+                raise
+            logger.warning("the database is away, trying again: %s", error)
+            time.sleep(1)
+
+
+def read_tail(log: Path) -> str:
+    """The last lines of a log, a progress bar's overwritten states left out."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace").replace("\0", "")
+    except OSError:
+        return ""
+    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
+    return "\n".join(lines[-LOG_TAIL_LINES:]).strip()

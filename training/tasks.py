@@ -1,0 +1,51 @@
+"""Celery's way into runs. The run's row is the truth: see annotate/jobs.py and training/supervise.py."""
+
+import mmap
+import os
+from typing import Any
+
+from celery import Task, shared_task
+from celery.signals import worker_shutting_down
+
+from annotate.jobs import reap, wake
+from training.models import Run
+from training.recipes.arguments import METHODS
+from training.supervise import attempt_run
+
+# One byte that the worker's main process shares with the processes it forks: a pool process that is busy with a run learns by
+# it that the worker is shutting down.
+_shutdown = mmap.mmap(-1, 1)
+MAIN_PROCESS = os.getpid()
+
+
+@worker_shutting_down.connect(weak=False)
+def _note_shutdown(**_: Any) -> None:
+    _shutdown[0] = 1
+
+
+class RunTask(Task):  # type: ignore[type-arg]  # Celery's base is generic for the type checker alone
+    """Sends a run to the queue that its method belongs to, whoever sends it."""
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        method = Run.objects.filter(pk=args[0]).values_list("method", flat=True).first()
+        if "queue" not in options and method in METHODS:
+            options["queue"] = METHODS[method].queue
+        return super().apply_async(args, kwargs, **options)
+
+
+@shared_task(name="training.run", base=RunTask)
+def run(pk: int) -> None:
+    """See the run through, unless another worker has it or it has ended."""
+    if attempt_run(pk, shutting_down=_shutting_down):
+        wake(run, pk)
+
+
+def _shutting_down() -> bool:
+    orphaned = os.getpid() != MAIN_PROCESS and os.getppid() != MAIN_PROCESS
+    return orphaned or _shutdown[0] == 1
+
+
+@shared_task(name="training.reap_runs")
+def reap_runs() -> list[int]:
+    """Give the runs of dead workers back, and send lost wake-ups again."""
+    return reap(Run, run)
