@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
 from django.core.files.storage import default_storage
@@ -70,7 +70,7 @@ def run_import(job: Import, stream: BinaryIO | None = None) -> None:
             _read(job, stream)
         else:
             with default_storage.open(job.file) as stored:
-                _read(job, stored)
+                _read(job, cast(BinaryIO, stored))
     except jobs.Fenced:
         logger.warning("import %s was taken over by another worker", job.pk)
     except jobs.Cancelled:
@@ -210,7 +210,7 @@ def _write(job: Import, batch: Batch, share: float) -> None:
             "without": job.notes.get("without", 0) + added.without,
             "others": sorted({*job.notes.get("others", []), *(printable(name, 60) for name in others)})[:50],
         }
-        changes = {
+        changes: dict[str, Any] = {
             "shape": job.shape[:40],
             "rows_read": job.rows_read + batch.read,
             "prompts_added": job.prompts_added + added.prompts,

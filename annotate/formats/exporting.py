@@ -1,0 +1,189 @@
+"""Export a dataset version in the shapes that TRL reads, streamed from its Parquet files.
+
+A page of rows at a time is held, never the whole: `stream_export` yields bytes as they are made.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from django.core.files.storage import default_storage
+
+from annotate.models import DatasetVersion
+
+SHAPES = ("preference", "preference-implicit", "preference-conversational", "ranking", "sft")
+FORMATS = ("jsonl", "csv", "parquet")
+SPLITS = ("train", "test", "all")
+CONTENT_TYPES = {
+    "jsonl": "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/octet-stream",
+}
+ROWS = 250
+
+Row = dict[str, Any]
+
+
+def export_name(version: DatasetVersion, shape: str, format: str, split: str) -> str:
+    return f"{version.project.slug}-v{version.number}-{shape}-{split}.{format}"
+
+
+def stream_export(version: DatasetVersion, *, shape: str, format: str, split: str) -> Iterator[bytes]:
+    """The version's rows in a shape, as a file of a format. ValueError, at once, for an unknown one of them."""
+    for name, value, known in (("shape", shape, SHAPES), ("format", format, FORMATS), ("split", split, SPLITS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    batches = export_batches(version, shape, split)
+    if format == "jsonl":
+        return _jsonl(batches)
+    if format == "csv":
+        return _csv(batches, _names(shape))
+    return _parquet(batches, shape, is_plain=_is_plain(version, shape))
+
+
+def export_batches(version: DatasetVersion, shape: str, split: str) -> Iterator[list[Row]]:
+    """Lists of rows in the shape, in the order of the version's files."""
+    if shape == "sft":
+        yield from _sft(version, split)
+        return
+    for rankings in stored_rows(version, "rankings.parquet", split):
+        if shape == "ranking":
+            yield [{**row, "created": row["created"].isoformat()} for row in rankings]
+        else:
+            yield [pair for row in rankings for pair in _pairs(row, shape, is_plain=_is_plain(version, shape))]
+
+
+def stored_rows(version: DatasetVersion, file: str, split: str = "all") -> Iterator[list[Row]]:
+    """Rows of one of the version's files, a few hundred at a time."""
+    # pyarrow costs the web process 40 MB that most of its requests do not need.
+    import pyarrow.parquet
+
+    with default_storage.open(f"{version.folder}/{file}") as stored:
+        parquet = pyarrow.parquet.ParquetFile(stored, pre_buffer=False)
+        for batch in parquet.iter_batches(batch_size=ROWS):
+            rows = batch.to_pylist()
+            yield [row for row in rows if split in ("all", row["split"])]
+
+
+def _is_plain(version: DatasetVersion, shape: str) -> bool:
+    """Prompts that are one question are given as text, unless a single one of the version is longer."""
+    return shape == "preference" and not version.counts["has_turns"]
+
+
+def _assistant(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _pairs(row: Row, shape: str, *, is_plain: bool) -> Iterator[Row]:
+    """Every pair of different ranks; ties and all-bad rankings give none."""
+    if row["verdict"] == "all_bad":
+        return
+    prompt = row["prompt"]
+    ranked = sorted(
+        zip(row["ranks"], (one["completion"] for one in row["completions"]), strict=True), key=lambda pair: pair[0]
+    )
+    for index, (better, chosen) in enumerate(ranked):
+        for worse, rejected in ranked[index + 1 :]:
+            if worse == better:
+                continue
+            if is_plain:
+                yield {"prompt": prompt[0]["content"], "chosen": chosen, "rejected": rejected}
+            elif shape == "preference-implicit":
+                yield {"chosen": prompt + _assistant(chosen), "rejected": prompt + _assistant(rejected)}
+            else:
+                yield {"prompt": prompt, "chosen": _assistant(chosen), "rejected": _assistant(rejected)}
+
+
+def _sft(version: DatasetVersion, split: str) -> Iterator[list[Row]]:
+    for rows in stored_rows(version, "demonstrations.parquet", split):
+        yield [{"prompt": row["prompt"], "completion": _assistant(row["completion"])} for row in rows]
+    for rows in stored_rows(version, "rankings.parquet", split):
+        yield [
+            {"prompt": row["prompt"], "completion": _assistant(row["completions"][row["ranks"].index(1)]["completion"])}
+            for row in rows
+            # A ranking that ties all has no best.
+            if row["verdict"] == "ranked" and max(row["ranks"]) > 1
+        ]
+
+
+def _names(shape: str) -> list[str]:
+    if shape == "ranking":
+        from .freezing import RANKINGS
+
+        return list(RANKINGS.names)
+    names = {"sft": ["prompt", "completion"], "preference-implicit": ["chosen", "rejected"]}
+    return names.get(shape, ["prompt", "chosen", "rejected"])
+
+
+def _jsonl(batches: Iterator[list[Row]]) -> Iterator[bytes]:
+    for rows in batches:
+        yield "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _csv(batches: Iterator[list[Row]], names: list[str]) -> Iterator[bytes]:
+    """Lists are JSON in their cell."""
+    page = io.StringIO(newline="")
+    writer = csv.writer(page, lineterminator="\n")
+    writer.writerow(names)
+    for rows in batches:
+        for row in rows:
+            writer.writerow([csv_cell(row[name]) for name in names])
+        yield page.getvalue().encode()
+        page.seek(0)
+        page.truncate()
+    yield page.getvalue().encode()
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
+        return f"'{value}"
+    return value
+
+
+class _Outlet(io.RawIOBase):
+    """What a ParquetWriter writes into; `taken` hands it on and forgets it."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.position = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.position
+
+    def write(self, data: Any) -> int:
+        part = bytes(data)
+        self.parts.append(part)
+        self.position += len(part)
+        return len(part)
+
+    def taken(self) -> bytes:
+        parts, self.parts = self.parts, []
+        return b"".join(parts)
+
+
+def _parquet(batches: Iterator[list[Row]], shape: str, *, is_plain: bool) -> Iterator[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from .freezing import MESSAGES, RANKINGS
+
+    if shape == "ranking":
+        schema = RANKINGS.set(RANKINGS.get_field_index("created"), pa.field("created", pa.string()))
+    else:
+        schema = pa.schema([(name, pa.string() if is_plain else MESSAGES) for name in _names(shape)])
+    outlet = _Outlet()
+    with pq.ParquetWriter(outlet, schema, compression="zstd", store_schema=False) as writer:
+        yield outlet.taken()
+        for rows in batches:
+            if rows:
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                yield outlet.taken()
+    yield outlet.taken()

@@ -1,0 +1,201 @@
+"""Dataset versions: a project's rankings and demonstrations, frozen to Parquet."""
+
+import errno
+import hashlib
+import logging
+import os
+import tempfile
+import uuid
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import default_storage
+from django.db import OperationalError, transaction
+from django.db.models import Max
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate import jobs
+from annotate.models import DatasetVersion, Project, User, record
+
+logger = logging.getLogger("podium.datasets")
+
+FILES = ("rankings.parquet", "demonstrations.parquet")
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which rankings a version takes. Each field's default lets everything through.
+
+    Times are aware; `exclude_annotators` holds pseudonyms; `min_seconds` drops what was ranked faster;
+    `min_rankings` drops prompts with fewer rankings, counted after the filters before it; with `tags` only prompts that
+    bear one of them stay. They apply in this order, and each ranking counts for the first filter that drops it.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    exclude_annotators: tuple[str, ...] = ()
+    min_seconds: float = 0
+    exclude_all_bad: bool = False
+    tags: tuple[str, ...] = ()
+    min_rankings: int = 1
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            name: value.isoformat() if isinstance(value, datetime) else value for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Filters":
+        """The filters that `to_json` wrote. ValueError for an unknown field."""
+        unknown = set(value) - {one.name for one in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown filters: {', '.join(sorted(unknown))}")
+        changes = dict(value)
+        for name in ("since", "until"):
+            if changes.get(name):
+                changes[name] = datetime.fromisoformat(changes[name])
+        for name in ("exclude_annotators", "tags"):
+            changes[name] = tuple(changes.get(name, ()))
+        return cls(**changes)
+
+
+class NothingToFreeze(Exception):
+    """No ranking and no demonstration is left. `dropped` says what each filter took."""
+
+    def __init__(self, dropped: dict[str, int]) -> None:
+        super().__init__("no rankings")
+        self.dropped = dropped
+
+
+@transaction.atomic
+def create_version(
+    *,
+    project: Project,
+    user: User,
+    note: str = "",
+    test_fraction: float = 0.1,
+    as_of: datetime | None = None,
+    filters: Filters | None = None,
+    max_attempts: int = 3,
+) -> DatasetVersion:
+    """Queue a version with the project's next number. ValueError for a test fraction outside 0 to 0.5."""
+    if not 0 <= test_fraction <= 0.5:
+        raise ValueError(f"test_fraction must be from 0 to 0.5, not {test_fraction}")
+    # Foreign keys to the project need only its key, so only other new versions wait.
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    last = project.dataset_versions.aggregate(last=Max("number"))["last"] or 0
+    version = DatasetVersion.objects.create(
+        project=project,
+        number=last + 1,
+        note=note,
+        as_of=as_of or timezone.now(),
+        filters=(filters or Filters()).to_json(),
+        test_fraction=test_fraction,
+        created_by=user,
+        max_attempts=max_attempts,
+    )
+    record(user, "dataset.started", f"dataset:{version.number}", project=project)
+    return version
+
+
+def build_version(version: DatasetVersion) -> None:
+    """Write the claimed version's files, and end the job.
+
+    Raises OperationalError when the database is away: the job is taken up again once its lease ends.
+    """
+    # pyarrow costs the web process 40 MB that it does not need.
+    from annotate.formats.freezing import freeze
+
+    try:
+        os.makedirs(settings.MEDIA_ROOT, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=settings.MEDIA_ROOT, prefix=".dataset-") as name:
+            folder = Path(name)
+            counts = freeze(version, Filters.from_json(version.filters), folder)
+            if not counts["rankings"] and not counts["demonstrations"]:
+                raise NothingToFreeze(counts["dropped"])
+            digests = [_digest(folder / file) for file in FILES]
+            content_hash = hashlib.sha256(b"".join(digests)).hexdigest()
+            size = sum((folder / file).stat().st_size for file in FILES)
+            for file, digest in zip(FILES, digests, strict=True):
+                _store(folder / file, f"datasets/{content_hash}/{file}", digest)
+        changes = {"content_hash": content_hash, "counts": counts, "size": size}
+        _end(version, DatasetVersion.State.SUCCEEDED, **changes)
+    except jobs.Fenced:
+        logger.warning("dataset version %s was taken over by another worker", version.pk)
+    except jobs.Cancelled:
+        _end(version, DatasetVersion.State.CANCELLED)
+    except NothingToFreeze as nothing:
+        dropped = ", ".join(f"{name}: {count}" for name, count in nothing.dropped.items() if count)
+        error = (
+            _("The filters leave no ranking: they dropped %s.") % dropped
+            if dropped
+            else _("The project has no rankings yet. Let people rank, then build a version.")
+        )
+        _end(version, DatasetVersion.State.FAILED, error=error, counts={"dropped": nothing.dropped})
+    except OperationalError:
+        raise
+    except OSError as error:
+        logger.exception("dataset version %s", version.pk)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = _("The disk is full. Make room, then build it again.") if full else str(error)
+        _end(version, DatasetVersion.State.FAILED, error=reason)
+    except Exception:
+        reference = uuid.uuid4().hex[:8]
+        logger.exception("dataset version %s failed, reference %s", version.pk, reference)
+        reason = _("Something went wrong on our side; the log has it as %s.") % reference
+        _end(version, DatasetVersion.State.FAILED, error=reason)
+
+
+def _end(version: DatasetVersion, state: jobs.Job.State, **changes: Any) -> None:
+    try:
+        jobs.finish(version, state, **changes)
+    except jobs.Fenced:
+        logger.warning("dataset version %s was taken over by another worker", version.pk)
+
+
+class _LocalFile(File):  # type: ignore[type-arg]
+    """A file that the storage may move into its place instead of copying it."""
+
+    def temporary_file_path(self) -> str:
+        return str(self.name)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _stored_digest(name: str) -> bytes | None:
+    if not default_storage.exists(name):
+        return None
+    with default_storage.open(name) as stored:
+        digest = hashlib.sha256()
+        for chunk in stored.chunks(1024 * 1024):
+            digest.update(chunk)
+        return digest.digest()
+
+
+def _store(path: Path, name: str, digest: bytes) -> None:
+    """Put the file in its place, unless the same bytes are there (an earlier version had the same content)."""
+    there = _stored_digest(name)
+    if there == digest:
+        return
+    if there is not None:
+        default_storage.delete(name)
+    with path.open("rb") as stream:
+        saved = default_storage.save(name, _LocalFile(stream, str(path)))
+    if saved != name:
+        # Another worker stored the same content in between.
+        default_storage.delete(saved)
+
+
+def verify(version: DatasetVersion) -> bool:
+    """Whether the stored files are, byte for byte, those that were built."""
+    digests = [_stored_digest(f"{version.folder}/{file}") for file in FILES]
+    whole = b"".join(digest for digest in digests if digest is not None)
+    return hashlib.sha256(whole).hexdigest() == version.content_hash

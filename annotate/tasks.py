@@ -1,0 +1,28 @@
+"""Background work of the annotation side. Tasks take ids, claim, and call one service."""
+
+from celery import shared_task
+
+from annotate import jobs
+from annotate.models import DatasetVersion, Import
+from annotate.services.datasets import build_version
+from annotate.services.imports import run_import as read_import
+
+
+@shared_task(name="annotate.run_import")
+def run_import(pk: int) -> None:
+    job = jobs.claim(Import, pk)
+    if job:
+        read_import(job)
+
+
+@shared_task(name="annotate.build_dataset_version")
+def build_dataset_version(pk: int) -> None:
+    version = jobs.claim(DatasetVersion, pk)
+    if version:
+        build_version(version)
+
+
+@shared_task(name="annotate.reap_jobs")
+def reap_jobs() -> None:
+    jobs.reap(Import, run_import)
+    jobs.reap(DatasetVersion, build_dataset_version)
