@@ -4,10 +4,11 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404
+from django.utils.translation import gettext as _
 
 from .models import Membership, User
 
@@ -22,17 +23,21 @@ class ProjectRequest(HttpRequest):
     membership: Membership
 
 
-def member_required(*roles: Membership.Role) -> Callable[[View], Callable[..., HttpResponseBase]]:
+def member_required(
+    *roles: Membership.Role, scripted: bool = False
+) -> Callable[[View], Callable[..., HttpResponseBase]]:
     """Give the view `request.membership` (its project comes along) for the `slug` in the URL.
 
     Without a membership the project does not exist (404); with another role than `roles` it is forbidden (403). No roles
-    means any member.
+    means any member. Whoever is not signed in is sent to sign in; a script's request (`scripted`, or any by htmx) gets 401
+    and JSON instead, since a script cannot use a sign-in page.
     """
 
     def decorate(view: View) -> Callable[..., HttpResponseBase]:
-        @login_required
         @wraps(view)
         def wrapped(request: Any, slug: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if not request.user.is_authenticated:
+                return _signed_out(request, scripted)
             membership = get_object_or_404(
                 Membership.objects.select_related("project"), project__slug=slug, user_id=request.user.pk
             )
@@ -45,3 +50,10 @@ def member_required(*roles: Membership.Role) -> Callable[[View], Callable[..., H
         return wrapped
 
     return decorate
+
+
+def _signed_out(request: Any, scripted: bool) -> HttpResponseBase:
+    if scripted or request.htmx:
+        message = _("You are not signed in any more. Sign in in another tab, then go on here: nothing is lost.")
+        return JsonResponse({"code": "signed_out", "message": message}, status=401)
+    return redirect_to_login(request.get_full_path())

@@ -4,6 +4,7 @@ from celery import shared_task
 
 from annotate import jobs
 from annotate.models import DatasetVersion, Import
+from annotate.services import assignments
 from annotate.services.datasets import build_version
 from annotate.services.imports import run_import as read_import
 
@@ -26,3 +27,8 @@ def build_dataset_version(pk: int) -> None:
 def reap_jobs() -> None:
     jobs.reap(Import, run_import)
     jobs.reap(DatasetVersion, build_dataset_version)
+
+
+@shared_task(name="annotate.expire_leases")
+def expire_leases() -> None:
+    assignments.expire_leases()

@@ -1,0 +1,374 @@
+"""Handing out tasks: who holds which, for how long.
+
+Locks are always taken in the order membership → task → assignment. A person's own requests (two tabs, a repeated click) line up
+behind their membership; different people meet only at a task.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
+
+from annotate.models import Assignment, Membership, Project, RankingTask
+
+State = Assignment.State
+EXPIRE_BATCH = 200
+LEASE_TRIES = 3
+DONE = {
+    State.SKIPPED: gettext_noop("You have skipped this task already."),
+    State.FLAGGED: gettext_noop("You have flagged this task already."),
+    State.SUBMITTED: gettext_noop("You have ranked this task already."),
+}
+
+
+class Refused(Exception):
+    """What was asked for cannot be done any more. `message` is for the person; `code` is for the page."""
+
+    def __init__(self, code: str, message: str, status: int = 409) -> None:
+        super().__init__(message)
+        self.code, self.message, self.status = code, message, status
+
+
+# The free task that comes next for one person. Parts are tried in this order, and only until one yields a row:
+#   0  a task they held before and lost to the clock, so that its draft is not wasted;
+#   1  the first few of the queue: new tasks of high priority, and those that somebody gave back;
+#   2  onward from their own place in the queue, at the same priority; 3 at lower ones;
+#   4  the whole queue, once: what came free behind them.
+# Without the place, whoever has ranked 20,000 tasks that still wait for others would step over all of them at every request.
+LEASE_NEXT = """
+WITH taken AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT t.id, t.priority, 0 AS part
+        FROM annotate_assignment a JOIN annotate_rankingtask t ON t.id = a.task_id
+        WHERE a.annotator_id = %(annotator)s AND a.project_id = %(project)s AND a.state = 'expired'
+          AND t.state = 'open' AND t.overlap > t.leased + t.submitted
+        ORDER BY a.draft IS NULL, a.ended_at DESC LIMIT 1 FOR UPDATE OF t SKIP LOCKED
+    ) lapsed
+    UNION ALL SELECT * FROM (
+        SELECT t.id, t.priority, 1
+        FROM (
+            SELECT id FROM annotate_rankingtask
+            WHERE project_id = %(project)s AND state = 'open' AND overlap > leased + submitted
+            ORDER BY priority DESC, id LIMIT 32
+        ) head JOIN annotate_rankingtask t ON t.id = head.id
+        WHERE {free}
+        ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
+    ) head
+    UNION ALL SELECT * FROM (
+        SELECT t.id, t.priority, 2 FROM annotate_rankingtask t
+        WHERE {free} AND t.priority = %(priority)s AND t.id > %(place)s
+        ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
+    ) onward
+    UNION ALL SELECT * FROM (
+        SELECT t.id, t.priority, 3 FROM annotate_rankingtask t
+        WHERE {free} AND t.priority < %(priority)s
+        ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
+    ) below
+    UNION ALL SELECT * FROM (
+        SELECT t.id, t.priority, 4 FROM annotate_rankingtask t
+        WHERE {free}
+        ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
+    ) anywhere
+    LIMIT 1
+), counted AS (
+    UPDATE annotate_rankingtask t SET leased = t.leased + 1 FROM taken WHERE t.id = taken.id RETURNING t.id
+), moved AS (
+    UPDATE annotate_membership m SET queue_priority = taken.priority, queue_task = taken.id FROM taken
+    WHERE m.id = %(membership)s AND taken.part > 0
+      AND (taken.part > 1 OR m.queue_priority IS DISTINCT FROM taken.priority OR m.queue_task < taken.id)
+)
+INSERT INTO annotate_assignment
+    (project_id, task_id, annotator_id, state, lease_until, shown_order, token, skip_reason, opened_at)
+SELECT %(project)s, counted.id, %(annotator)s, 'leased', now() + %(lease)s,
+    (SELECT array_agg(completion_id ORDER BY random()) FROM annotate_taskcompletion WHERE task_id = counted.id),
+    gen_random_uuid(), '', clock_timestamp()
+FROM counted
+ON CONFLICT (task_id, annotator_id) DO UPDATE
+    SET state = 'leased', lease_until = excluded.lease_until, opened_at = excluded.opened_at, ended_at = NULL
+RETURNING annotate_assignment.*
+""".format(
+    free="""t.project_id = %(project)s AND t.state = 'open' AND t.overlap > t.leased + t.submitted AND NOT EXISTS (
+            SELECT 1 FROM annotate_assignment a
+            WHERE a.task_id = t.id AND a.annotator_id = %(annotator)s AND a.state <> 'expired')"""
+)
+
+
+@dataclass
+class Shown:
+    """What the ranking page shows of one assignment; texts are as stored, in the shown order."""
+
+    assignment: Assignment
+    messages: list[dict[str, str]] = field(default_factory=list)
+    completions: list[tuple[str, str]] = field(default_factory=list)  # (text, reasoning)
+
+
+def lock_membership(membership: Membership) -> Membership:
+    """The same membership, read anew under its row lock. Raises Membership.DoesNotExist when it was removed meanwhile."""
+    place = Membership.objects.select_for_update().values_list("role", "queue_priority", "queue_task")
+    membership.role, membership.queue_priority, membership.queue_task = place.get(pk=membership.pk)
+    return membership
+
+
+def lease_end(project: Project) -> timedelta:
+    return timedelta(minutes=project.lease_minutes)
+
+
+def held_assignment(*, membership: Membership) -> Assignment | None:
+    """What this person is ranking now; read it under their membership's lock to rely on it."""
+    return (
+        Assignment.objects.filter(annotator_id=membership.user_id, project_id=membership.project_id, state=State.LEASED)
+        .select_related("task")
+        .first()
+    )
+
+
+def current_assignment(*, membership: Membership) -> Assignment | None:
+    """The task this person holds, its lease renewed, or else the next one, leased. None when there is none for them."""
+    project = membership.project
+    if project.state != Project.State.ACTIVE:
+        return None
+    held = held_assignment(membership=membership)
+    if held and held.task.state == RankingTask.State.OPEN and renew_lease(project=project, assignment=held):
+        return held
+    with transaction.atomic():
+        lock_membership(membership)
+        return lease_next(membership=membership)
+
+
+@transaction.atomic
+def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment | None:
+    """Lease the next task to this person, whose membership is locked; whatever they hold already comes first.
+
+    `may_hold=False` says that they are known to hold nothing, which spares a look.
+    """
+    project = membership.project
+    if project.state != Project.State.ACTIVE or not membership.may_rank:
+        return None
+    if may_hold and (held := held_assignment(membership=membership)):
+        if held.task.state == RankingTask.State.OPEN:
+            return held
+        give_back(task_id=held.task_id, assignment_id=held.pk)
+    for _try in range(LEASE_TRIES):
+        leased = _lease_next(membership)
+        if leased is not None or not expire_leases(project=project):
+            return leased
+    return None
+
+
+def _lease_next(membership: Membership) -> Assignment | None:
+    parameters = {
+        "annotator": membership.user_id,
+        "project": membership.project_id,
+        "membership": membership.pk,
+        "priority": membership.queue_priority,
+        "place": membership.queue_task,
+        "lease": lease_end(membership.project),
+    }
+    return next(iter(Assignment.objects.raw(LEASE_NEXT, parameters)), None)
+
+
+def renew_lease(*, project: Project, assignment: Assignment) -> bool:
+    """Keep a task that is still held. False when it no longer is."""
+    assignment.lease_until = timezone.now() + lease_end(project)
+    held = Assignment.objects.filter(pk=assignment.pk, state=State.LEASED)
+    return bool(held.update(lease_until=assignment.lease_until))
+
+
+def lock_assignment(*, membership: Membership, pk: int) -> Assignment:
+    """One's own assignment with its task, both locked for the rest of the transaction, the membership too.
+
+    Raises Assignment.DoesNotExist for anybody else's, and for another project's.
+    """
+    lock_membership(membership)
+    mine = Assignment.objects.filter(pk=pk, annotator_id=membership.user_id, project_id=membership.project_id)
+    task = RankingTask.objects.select_for_update().filter(pk__in=mine.values("task_id")).first()
+    if task is None:
+        raise Assignment.DoesNotExist
+    # Read only now: the task's lock guards its assignments' states.
+    assignment = mine.get()
+    assignment.task = task
+    return assignment
+
+
+def check_rankable(assignment: Assignment) -> None:
+    """Whether a locked assignment may still be ranked: held, or run out with room left. Raises Refused, in words, if not."""
+    task = assignment.task
+    if assignment.state in (State.SKIPPED, State.FLAGGED, State.SUBMITTED):
+        raise Refused("already_done", _(DONE[assignment.state]))
+    if task.state != RankingTask.State.OPEN:
+        raise Refused("task_closed", _("This task was taken out of the queue meanwhile. Your draft is kept."))
+    if assignment.state == State.EXPIRED and task.leased + task.submitted >= task.overlap:
+        raise Refused(
+            "lease_lost",
+            _("Your time for this task ran out and others have taken it meanwhile. Your draft is kept."),
+        )
+
+
+@transaction.atomic
+def give_back(*, task_id: int, assignment_id: int, state: Assignment.State = State.EXPIRED) -> bool:
+    """End one lease without a ranking; the draft stays. False when it was not held any more."""
+    RankingTask.objects.select_for_update().values("pk").get(pk=task_id)
+    ended = Assignment.objects.filter(pk=assignment_id, state=State.LEASED).update(state=state, ended_at=timezone.now())
+    if ended:
+        RankingTask.objects.filter(pk=task_id).update(leased=F("leased") - 1)
+    return bool(ended)
+
+
+def save_draft(*, membership: Membership, pk: int, token: Any, draft: dict[str, Any]) -> None:
+    """Keep what the annotator has done so far, and their lease.
+
+    Raises Assignment.DoesNotExist, and Refused when the task can no longer be ranked by them; the draft is kept even then.
+    """
+    now = timezone.now()
+    mine = Assignment.objects.filter(pk=pk, annotator_id=membership.user_id, project_id=membership.project_id)
+    opening = mine.filter(token=token)
+    lease_until = now + lease_end(membership.project)
+    if opening.filter(state=State.LEASED).update(draft=draft, draft_saved_at=now, lease_until=lease_until):
+        return
+    if not opening.filter(state=State.EXPIRED).update(draft=draft, draft_saved_at=now):
+        mine.get()
+        raise Refused("stale", _("This task was finished or opened anew elsewhere. Reload the page."))
+    with transaction.atomic():
+        assignment = lock_assignment(membership=membership, pk=pk)
+        check_rankable(assignment)
+        if held_assignment(membership=membership) is None:
+            RankingTask.objects.filter(pk=assignment.task_id).update(leased=F("leased") + 1)
+            opening.update(state=State.LEASED, lease_until=lease_until, ended_at=None)
+
+
+@transaction.atomic
+def skip(*, membership: Membership, pk: int, reason: str = "") -> None:
+    """Leave a task to others; it never comes back to this person. Skipping twice is skipping once."""
+    assignment = lock_assignment(membership=membership, pk=pk)
+    if assignment.state == State.SKIPPED:
+        return
+    if assignment.state in (State.SUBMITTED, State.FLAGGED):
+        raise Refused("already_done", _(DONE[assignment.state]))
+    end_unranked(assignment=assignment, state=State.SKIPPED, skip_reason=reason)
+
+
+def end_unranked(*, assignment: Assignment, state: Assignment.State, skip_reason: str = "") -> None:
+    """Close a locked assignment, held or lapsed, without a ranking."""
+    if assignment.state == State.LEASED:
+        RankingTask.objects.filter(pk=assignment.task_id).update(leased=F("leased") - 1)
+    assignment.state, assignment.skip_reason, assignment.ended_at = state, skip_reason, timezone.now()
+    assignment.save(update_fields=["state", "skip_reason", "ended_at"])
+
+
+@transaction.atomic
+def take_out(*, task: RankingTask, state: RankingTask.State) -> None:
+    """Take a locked task out of the queue; whoever is ranking it loses it, but for the draft."""
+    Assignment.objects.filter(task=task, state=State.LEASED).update(state=State.EXPIRED, ended_at=timezone.now())
+    task.state, task.leased = state, 0
+    task.save(update_fields=["state", "leased"])
+
+
+def expire_leases(*, project: Project | None = None) -> int:
+    """Give back what vanished annotators hold, a bounded batch at a time. Returns how many leases were ended."""
+    total = 0
+    while True:
+        found, ended = _expire_batch(project)
+        total += ended
+        if found < EXPIRE_BATCH or not ended:
+            return total
+
+
+@transaction.atomic
+def _expire_batch(project: Project | None) -> tuple[int, int]:
+    lapsed = Assignment.objects.filter(state=State.LEASED, lease_until__lt=timezone.now())
+    if project is not None:
+        lapsed = lapsed.filter(project=project)
+    task_ids = list(lapsed.order_by("lease_until").values_list("task_id", flat=True)[:EXPIRE_BATCH])
+    if not task_ids:
+        return 0, 0
+    with connection.cursor() as cursor:
+        # A task that somebody works on just now is passed over: its own request will see to it, or the next round.
+        cursor.execute(
+            """
+            SELECT id FROM annotate_rankingtask WHERE id = ANY(%s) ORDER BY id FOR UPDATE SKIP LOCKED
+            """,
+            [task_ids],
+        )
+        locked = [row[0] for row in cursor.fetchall()]
+        cursor.execute(
+            """
+            WITH ended AS (
+                UPDATE annotate_assignment SET state = 'expired', ended_at = now()
+                WHERE task_id = ANY(%s) AND state = 'leased' AND lease_until < now() RETURNING task_id
+            ), counts AS (
+                SELECT task_id, count(*) AS ended FROM ended GROUP BY task_id
+            ), freed AS (
+                UPDATE annotate_rankingtask t SET leased = t.leased - counts.ended FROM counts WHERE t.id = counts.task_id
+            )
+            SELECT coalesce(sum(ended), 0) FROM counts
+            """,
+            [locked],
+        )
+        return len(task_ids), int(cursor.fetchone()[0])
+
+
+@transaction.atomic
+def release_person(*, membership: Membership) -> None:
+    """Give back what a person holds in a project: they leave it, or may no longer rank."""
+    lock_membership(membership)
+    held = held_assignment(membership=membership)
+    if held is not None:
+        give_back(task_id=held.task_id, assignment_id=held.pk)
+
+
+def load_shown(assignment: Assignment) -> Shown:
+    """The texts of an assignment, in one statement."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT p.messages::text, c.text, c.reasoning
+            FROM unnest(%s::bigint[]) WITH ORDINALITY AS shown(id, position)
+            JOIN annotate_completion c ON c.id = shown.id
+            JOIN annotate_prompt p ON p.id = c.prompt_id
+            ORDER BY shown.position
+            """,
+            [assignment.shown_order],
+        )
+        rows = cursor.fetchall()
+    return Shown(assignment, json.loads(rows[0][0]), [(text, reasoning) for _messages, text, reasoning in rows])
+
+
+BOUND = 1000
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the page says of progress: my rankings today, and the project's open places (at most BOUND, `more` beyond)."""
+
+    today: int
+    remaining: int
+    more: bool
+
+
+def count_progress(*, membership: Membership) -> Numbers:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT
+                (SELECT count(*) FROM annotate_ranking
+                 WHERE project_id = %(project)s AND annotator_id = %(annotator)s AND is_current AND created_at >= %(midnight)s),
+                (SELECT coalesce(sum(free), 0) FROM (
+                    SELECT overlap - leased - submitted AS free FROM annotate_rankingtask
+                    WHERE project_id = %(project)s AND state = 'open' AND overlap > leased + submitted
+                    ORDER BY priority DESC, id LIMIT %(bound)s) open)
+            """,
+            {
+                "project": membership.project_id,
+                "annotator": membership.user_id,
+                "midnight": timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0),
+                "bound": BOUND + 1,
+            },
+        )
+        today, remaining = cursor.fetchone()
+    return Numbers(today, min(remaining, BOUND), remaining > BOUND)

@@ -1,0 +1,90 @@
+from typing import Any
+
+from django.db.models import Count
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
+
+from annotate.access import ProjectRequest, Role, member_required
+from annotate.models import Membership, Prompt, Ranking
+from annotate.text import render_markdown
+
+PER_PAGE = 50
+RANKINGS_SHOWN = 100
+
+
+@require_GET
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def prompts(request: ProjectRequest) -> HttpResponse:
+    """Newest first. `?before=<id>` goes on, so that the last page costs what the first does."""
+    project = request.membership.project
+    found = project.prompts.order_by("-pk")
+    before = request.GET.get("before", "")
+    if before.isdecimal() and len(before) < 19:
+        found = found.filter(pk__lt=int(before))
+    rows = list(found[: PER_PAGE + 1])
+    shown = rows[:PER_PAGE]
+    counts = dict(
+        Prompt.objects.filter(pk__in=[prompt.pk for prompt in shown])
+        .annotate(answers=Count("completions"))
+        .values_list("pk", "answers")
+    )
+    context = {
+        "project": project,
+        "membership": request.membership,
+        "prompts": [{"prompt": prompt, "answers": counts[prompt.pk]} for prompt in shown],
+        "more": shown[-1].pk if len(rows) > PER_PAGE else None,
+        "is_first": not before,
+    }
+    return render(request, "annotate/prompts.html", context)
+
+
+@require_GET
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def prompt(request: ProjectRequest, pk: int) -> HttpResponse:
+    project = request.membership.project
+    prompt = get_object_or_404(project.prompts, pk=pk)
+    completions = list(prompt.completions.select_related("source").order_by("pk")[:200])
+    context = {
+        "project": project,
+        "membership": request.membership,
+        "prompt": prompt,
+        "conversation": [
+            {"role": message["role"], "html": render_markdown(message["content"])} for message in prompt.messages
+        ],
+        "completions": [
+            {
+                "completion": completion,
+                "html": render_markdown(completion.text),
+                "reasoning_html": render_markdown(completion.reasoning) if completion.reasoning else "",
+            }
+            for completion in completions
+        ],
+        "tasks": prompt.tasks.order_by("pk")[:100],
+        "rankings": describe_rankings(prompt),
+    }
+    return render(request, "annotate/prompt.html", context)
+
+
+def describe_rankings(prompt: Prompt) -> list[dict[str, Any]]:
+    """Current rankings as lists of places of completion ids, under the annotators' pseudonyms."""
+    rankings = (
+        Ranking.objects.current()
+        .filter(task__prompt=prompt)
+        .prefetch_related("ranked_completions")
+        .order_by("-pk")[:RANKINGS_SHOWN]
+    )
+    pseudonyms = dict(Membership.objects.filter(project_id=prompt.project_id).values_list("user_id", "pseudonym"))
+    described = []
+    for ranking in rankings:
+        places: dict[int, list[int]] = {}
+        for ranked in ranking.ranked_completions.all():
+            places.setdefault(ranked.rank, []).append(ranked.completion_id)
+        described.append(
+            {
+                "ranking": ranking,
+                "annotator": pseudonyms.get(ranking.annotator_id, ""),
+                "places": [places[rank] for rank in sorted(places)],
+            }
+        )
+    return described

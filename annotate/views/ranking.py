@@ -1,0 +1,206 @@
+"""The ranking page and everything that it posts."""
+
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.http import Http404, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from annotate.access import ProjectRequest, Role, member_required
+from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, SkipForm, read_draft
+from annotate.models import Assignment, Membership, Project, RankingTask
+from annotate.services.assignments import (
+    Refused,
+    count_progress,
+    current_assignment,
+    lease_next,
+    load_shown,
+    lock_assignment,
+    save_draft,
+)
+from annotate.services.assignments import skip as skip_assignment
+from annotate.services.demonstrations import write_demonstration
+from annotate.services.flags import raise_flag
+from annotate.services.rankings import last_ranking, letters, submit_ranking, undo_last
+from annotate.text import render_markdown
+
+ranker = member_required(Role.ANNOTATOR, Role.ADMIN)
+ranking_script = member_required(Role.ANNOTATOR, Role.ADMIN, scripted=True)
+
+
+@require_GET
+@never_cache
+@ranker
+def rank(request: ProjectRequest) -> HttpResponse:
+    membership = request.membership
+    assignment = current_assignment(membership=membership)
+    return show(request, assignment, can_undo=last_ranking(membership=membership) is not None)
+
+
+@require_POST
+@ranking_script
+def rank_submit(request: ProjectRequest, pk: int) -> HttpResponse:
+    membership = request.membership
+    try:
+        # One transaction: whoever is told that a ranking is stored also holds the next task.
+        with transaction.atomic():
+            assignment = lock_assignment(membership=membership, pk=pk)
+            form = RankingForm(request.POST, project=membership.project, shown=letters(len(assignment.shown_order)))
+            if not form.is_valid():
+                return refusal("invalid", form.problem, 422)
+            stored = submit_ranking(membership=membership, assignment=assignment, **form.cleaned_data)
+            was_held = stored and assignment.state == Assignment.State.LEASED
+            following = lease_next(membership=membership, may_hold=not was_held)
+    except Assignment.DoesNotExist:
+        raise Http404 from None
+    except Refused as refused:
+        return refuse(refused)
+    return show(request, following, can_undo=True, partial=True)
+
+
+@require_POST
+@ranking_script
+def rank_skip(request: ProjectRequest, pk: int) -> HttpResponse:
+    form = SkipForm(request.POST)
+    if not form.is_valid():
+        return refusal("invalid", first_error(form), 422)
+    try:
+        skip_assignment(membership=request.membership, pk=pk, **form.cleaned_data)
+    except Assignment.DoesNotExist:
+        raise Http404 from None
+    except Refused as refused:
+        return refuse(refused)
+    return show_next(request)
+
+
+@require_POST
+@ranking_script
+def rank_flag(request: ProjectRequest, pk: int) -> HttpResponse:
+    form = FlagForm(request.POST)
+    if not form.is_valid():
+        return refusal("invalid", first_error(form), 422)
+    try:
+        raise_flag(membership=request.membership, pk=pk, **form.cleaned_data)
+    except Assignment.DoesNotExist:
+        raise Http404 from None
+    except Refused as refused:
+        return refuse(refused)
+    return show_next(request)
+
+
+@require_POST
+@ranking_script
+def rank_draft(request: ProjectRequest, pk: int) -> HttpResponse:
+    try:
+        token, draft = read_draft(request.body)
+        save_draft(membership=request.membership, pk=pk, token=token, draft=draft)
+    except ValidationError as error:
+        return refusal("invalid", error.messages[0], 422)
+    except Assignment.DoesNotExist:
+        raise Http404 from None
+    except Refused as refused:
+        return refuse(refused)
+    return HttpResponse(status=204)
+
+
+@require_POST
+@ranking_script
+def rank_demonstration(request: ProjectRequest, pk: int) -> HttpResponse:
+    membership = request.membership
+    mine = Assignment.objects.filter(annotator=request.user, project=membership.project).select_related("task")
+    assignment = mine.filter(pk=pk).first()
+    if assignment is None:
+        raise Http404
+    form = DemonstrationForm(request.POST)
+    if not form.is_valid():
+        return refusal("invalid", first_error(form), 422)
+    try:
+        write_demonstration(membership=membership, assignment=assignment, **form.cleaned_data)
+    except ValueError:
+        return refusal("invalid", _("The answer holds nothing but reasoning. Write what the reader should see."), 422)
+    return HttpResponse(status=204)
+
+
+@require_POST
+@ranking_script
+def rank_undo(request: ProjectRequest) -> HttpResponse:
+    try:
+        assignment = undo_last(membership=request.membership)
+    except Refused as refused:
+        return refuse(refused)
+    return show(request, assignment, can_undo=last_ranking(membership=request.membership) is not None, partial=True)
+
+
+def refusal(code: str, message: str, status: int) -> JsonResponse:
+    return JsonResponse({"code": code, "message": message}, status=status)
+
+
+def refuse(refused: Refused) -> JsonResponse:
+    return refusal(refused.code, refused.message, refused.status)
+
+
+def first_error(form: Any) -> str:
+    field, errors = next(iter(form.errors.items()))
+    return f"{field}: {errors[0]}"
+
+
+def show_next(request: ProjectRequest) -> HttpResponse:
+    following = current_assignment(membership=request.membership)
+    can_undo = last_ranking(membership=request.membership) is not None
+    return show(request, following, can_undo=can_undo, partial=True)
+
+
+def show(
+    request: ProjectRequest, assignment: Assignment | None, *, can_undo: bool, partial: bool = False
+) -> HttpResponse:
+    """The ranking page, or only its task when a script asked."""
+    membership = request.membership
+    progress = count_progress(membership=membership)
+    context = {
+        "project": membership.project,
+        "membership": membership,
+        "task": describe(assignment, membership.project) if assignment else None,
+        "empty_reason": "" if assignment else explain_empty(membership),
+        "today": progress.today,
+        "remaining": f"{progress.remaining:,}+" if progress.more else f"{progress.remaining:,}",
+        "can_undo": can_undo,
+    }
+    return render(request, "annotate/rank.html#task" if partial else "annotate/rank.html", context)
+
+
+def describe(assignment: Assignment, project: Project) -> dict[str, Any]:
+    """What the page may know of a task: letters and rendered texts, no ids or names of completions."""
+    shown = load_shown(assignment)
+    last = len(shown.messages) - 1
+    return {
+        "assignment": assignment,
+        "conversation": [
+            {"role": message["role"], "html": render_markdown(message["content"]), "is_last": number == last}
+            for number, message in enumerate(shown.messages)
+        ],
+        "cards": [
+            {
+                "letter": letter,
+                "html": render_markdown(text),
+                "words": len(text.split()),
+                "reasoning_html": render_markdown(reasoning) if reasoning else "",
+                "reasoning_words": len(reasoning.split()),
+            }
+            for letter, (text, reasoning) in zip(letters(len(shown.completions)), shown.completions, strict=True)
+        ],
+        "draft": assignment.draft,
+        "allow_ties": project.allow_ties,
+        "allow_all_bad": project.allow_all_bad,
+        "ask_comment": project.ask_comment,
+        "reasons": project.reasons,
+    }
+
+
+def explain_empty(membership: Membership) -> str:
+    if membership.project.state != Project.State.ACTIVE:
+        return "paused"
+    return "none_left" if RankingTask.objects.filter(project=membership.project).exists() else "no_tasks"
