@@ -135,8 +135,6 @@ class Postgres:
             end_process(self.process, (signal.SIGINT, 10), (signal.SIGQUIT, 5))
         if self._lock:
             remove_short_folder(self._sockets, self.folder)
-            if not self.durable:
-                shutil.rmtree(self.folder)
             self._lock.close()
             self._lock = None
 
@@ -321,7 +319,7 @@ def missing_services(
 
 
 @contextmanager
-def throwaway_services(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def throwaway_services(environment: Mapping[str, str], *, durable: bool = False) -> Iterator[dict[str, str]]:
     """For tests and benchmarks: a temporary PODIUM_HOME, with services for what `environment` does not name.
 
     Gives the variables to set. Everything is stopped and removed at the end.
@@ -330,13 +328,14 @@ def throwaway_services(environment: Mapping[str, str]) -> Iterator[dict[str, str
     home.chmod(0o711)  # ours to open: the unprivileged user of Postgres passes through
     services: dict[str, Postgres | Valkey] = {}
     try:
-        services = missing_services(home, environment, durable=False)
+        services = missing_services(home, environment, durable=durable)
         for service in services.values():
             service.start()
         yield {"PODIUM_HOME": str(home), **{name: service.url() for name, service in services.items()}}
     finally:
         for service in reversed(services.values()):
             service.stop()
+            shutil.rmtree(service.folder)
         shutil.rmtree(home)
 
 

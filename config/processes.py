@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-PR_SET_PDEATHSIG = 1
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 # Resolved before any fork: nothing may be imported or looked up between fork and exec.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -25,17 +26,56 @@ class FolderInUse(ServiceError):
     """Another process runs its services in this folder."""
 
 
+def end_with_parent(parent: int, sig: signal.Signals) -> None:
+    """From here on this process gets `sig` when the thread that started it ends, however it ends (Linux only)."""
+    if _libc:
+        _libc.prctl(PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+
 def dies_with_us(sig: signal.Signals) -> Callable[[], None]:
-    """A preexec_fn: the child gets `sig` when the thread that started it ends, however it ends (Linux only)."""
+    """A preexec_fn: the child gets `sig` when we end."""
     parent = os.getpid()
+    return lambda: end_with_parent(parent, sig)
 
-    def before_exec() -> None:
-        if _libc:
-            _libc.prctl(PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
-            if os.getppid() != parent:
-                os._exit(1)
 
-    return before_exec
+def adopt_orphans() -> None:
+    """Processes whose parent dies become our children, wherever below us they are, so that none escapes (Linux only)."""
+    if _libc:
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def reap_orphans(known: Container[int]) -> None:
+    """Bury adopted children that have ended; those in `known` are buried by whoever waits for them."""
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in known:
+            return
+        os.waitpid(ended.si_pid, 0)
+
+
+def kill_children(seconds: float = 5) -> None:
+    """Kill every process that is still below us (Linux only)."""
+    end = time.monotonic() + seconds
+    while (children := children_of(os.getpid())) and time.monotonic() < end:
+        for pid in children:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, 0)
+
+
+def children_of(parent: int) -> list[int]:
+    children = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == parent:
+                children.append(int(folder.name))
+    return children
 
 
 def lock_folder(folder: Path) -> IO[str]:
