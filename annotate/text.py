@@ -5,6 +5,7 @@ and depth are bounded; what goes beyond is shown as plain text, whole.
 """
 
 import re
+from contextlib import suppress
 from functools import lru_cache
 from html import unescape
 from typing import Any
@@ -41,16 +42,28 @@ PARAGRAPHS = re.compile(r"\n{2,}")
 BIDI = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 MATH_TAGS = set(
-    ["math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msup", "msub", "msubsup", "mover", "munder", "munderover", "mmultiscripts", "mprescripts", "mtable", "mtr", "mtd", "mstyle", "mpadded", "mphantom", "menclose"]
+    re.findall(
+        r"\w+",
+        """math mrow mi mn mo ms mtext mspace mfrac msqrt mroot msup msub msubsup mover munder munderover mmultiscripts
+        mprescripts mtable mtr mtd mstyle mpadded mphantom menclose""",
+    )
 )
 MATH_ATTRIBUTES = set(
-    ["display", "displaystyle", "scriptlevel", "mathvariant", "stretchy", "fence", "form", "separator", "symmetric", "largeop", "movablelimits", "accent", "accentunder", "minsize", "maxsize", "lspace", "rspace", "linethickness", "columnalign", "rowspacing", "columnspacing", "columnlines", "rowlines", "width", "height", "depth", "notation"]
+    re.findall(
+        r"\w+",
+        """display displaystyle scriptlevel mathvariant stretchy fence form separator symmetric largeop movablelimits accent
+        accentunder minsize maxsize lspace rspace linethickness columnalign rowspacing columnspacing columnlines rowlines
+        width height depth notation""",
+    )
+)
+TEXT_TAGS = set(
+    re.findall(
+        r"\w+",
+        """p br hr h1 h2 h3 h4 h5 h6 ul ol li blockquote strong em s a code pre table thead tbody tr th td div span""",
+    )
 )
 CLEANER = nh3.Cleaner(
-    tags={
-        *["p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "li", "blockquote", "strong", "em", "s", "a", "code", "pre", "table", "thead", "tbody", "tr", "th", "td", "div", "span"],
-        *MATH_TAGS,
-    },
+    tags=TEXT_TAGS | MATH_TAGS,
     attributes={
         "a": {"href", "title"},
         "ol": {"start"},
@@ -100,10 +113,8 @@ def _plain(text: str) -> SafeString:
 def _highlight(code: str, language: str, _attributes: str) -> str:
     html = str(escape(code))
     if language and len(code) <= CODE_LIMIT:
-        try:
+        with suppress(ClassNotFound):
             html = highlight(code, get_lexer_by_name(language), HtmlFormatter(nowrap=True))
-        except ClassNotFound:
-            pass
     return f'<pre class="highlight"><code>{html}</code></pre>\n'
 
 

@@ -57,22 +57,22 @@ WITH taken AS MATERIALIZED (
             WHERE project_id = %(project)s AND state = 'open' AND overlap > leased + submitted
             ORDER BY priority DESC, id LIMIT 32
         ) head JOIN annotate_rankingtask t ON t.id = head.id
-        WHERE {free}
+        WHERE _FREE_
         ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
     ) head
     UNION ALL SELECT * FROM (
         SELECT t.id, t.priority, 2 FROM annotate_rankingtask t
-        WHERE {free} AND t.priority = %(priority)s AND t.id > %(place)s
+        WHERE _FREE_ AND t.priority = %(priority)s AND t.id > %(place)s
         ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
     ) onward
     UNION ALL SELECT * FROM (
         SELECT t.id, t.priority, 3 FROM annotate_rankingtask t
-        WHERE {free} AND t.priority < %(priority)s
+        WHERE _FREE_ AND t.priority < %(priority)s
         ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
     ) below
     UNION ALL SELECT * FROM (
         SELECT t.id, t.priority, 4 FROM annotate_rankingtask t
-        WHERE {free}
+        WHERE _FREE_
         ORDER BY t.priority DESC, t.id LIMIT 1 FOR UPDATE OF t SKIP LOCKED
     ) anywhere
     LIMIT 1
@@ -92,10 +92,11 @@ FROM counted
 ON CONFLICT (task_id, annotator_id) DO UPDATE
     SET state = 'leased', lease_until = excluded.lease_until, opened_at = excluded.opened_at, ended_at = NULL
 RETURNING annotate_assignment.*
-""".format(
-    free="""t.project_id = %(project)s AND t.state = 'open' AND t.overlap > t.leased + t.submitted AND NOT EXISTS (
+""".replace(
+    "_FREE_",
+    """t.project_id = %(project)s AND t.state = 'open' AND t.overlap > t.leased + t.submitted AND NOT EXISTS (
             SELECT 1 FROM annotate_assignment a
-            WHERE a.task_id = t.id AND a.annotator_id = %(annotator)s AND a.state <> 'expired')"""
+            WHERE a.task_id = t.id AND a.annotator_id = %(annotator)s AND a.state <> 'expired')""",
 )
 
 

@@ -159,12 +159,17 @@ def show(
 ) -> HttpResponse:
     """The ranking page, or only its task when a script asked."""
     membership = request.membership
+    project = membership.project
     progress = count_progress(membership=membership)
     context = {
-        "project": membership.project,
+        "project": project,
         "membership": membership,
-        "task": describe(assignment, membership.project) if assignment else None,
+        "task": describe(assignment) if assignment else None,
         "empty_reason": "" if assignment else explain_empty(membership),
+        "allow_ties": project.allow_ties,
+        "allow_all_bad": project.allow_all_bad,
+        "ask_comment": project.ask_comment,
+        "reasons": project.reasons,
         "today": progress.today,
         "remaining": f"{progress.remaining:,}+" if progress.more else f"{progress.remaining:,}",
         "can_undo": can_undo,
@@ -172,7 +177,7 @@ def show(
     return render(request, "annotate/rank.html#task" if partial else "annotate/rank.html", context)
 
 
-def describe(assignment: Assignment, project: Project) -> dict[str, Any]:
+def describe(assignment: Assignment) -> dict[str, Any]:
     """What the page may know of a task: letters and rendered texts, no ids or names of completions."""
     shown = load_shown(assignment)
     last = len(shown.messages) - 1
@@ -185,6 +190,7 @@ def describe(assignment: Assignment, project: Project) -> dict[str, Any]:
         "cards": [
             {
                 "letter": letter,
+                "text": text,
                 "html": render_markdown(text),
                 "words": len(text.split()),
                 "reasoning_html": render_markdown(reasoning) if reasoning else "",
@@ -193,10 +199,6 @@ def describe(assignment: Assignment, project: Project) -> dict[str, Any]:
             for letter, (text, reasoning) in zip(letters(len(shown.completions)), shown.completions, strict=True)
         ],
         "draft": assignment.draft,
-        "allow_ties": project.allow_ties,
-        "allow_all_bad": project.allow_all_bad,
-        "ask_comment": project.ask_comment,
-        "reasons": project.reasons,
     }
 
 
