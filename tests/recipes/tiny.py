@@ -1,0 +1,180 @@
+"""A byte-level tokenizer and a 140,000-parameter Llama made in code, and run folders with planted preferences."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+Row = dict[str, Any]
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def save_tiny_model(folder: Path, *, chat_template: str | None = CHAT_TEMPLATE) -> Path:
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {token: at for at, token in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bytes_only = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_only,
+        pad_token="<|pad|>",
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        unk_token="<|endoftext|>",
+        model_max_length=512,
+    )
+    tokenizer.chat_template = chat_template
+    torch.manual_seed(0)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=64,
+            intermediate_size=256,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            tie_word_embeddings=True,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+WORDS = ["oak", "elm", "ash", "fir", "yew", "bay", "fig", "box", "tea", "rye"]
+
+
+def planted_ranking(number: int, *, k: int = 4) -> Row:
+    """A ranking whose annotator likes exclamation marks: the more, the better."""
+    choose = random.Random(number)
+    marks = choose.sample(range(k), k)
+    completions = [
+        {
+            "completion": f"{choose.choice(WORDS)} {choose.choice(WORDS)}" + "!" * count,
+            "reasoning": "",
+            "source": "tiny",
+        }
+        for count in marks
+    ]
+    return {
+        "ranking": f"{number:032x}",
+        "prompt_id": f"prompt {number}",
+        "prompt": [{"role": "user", "content": f"{choose.choice(WORDS)} {number}?"}],
+        "completions": completions,
+        "ranks": [k - count for count in marks],
+        "verdict": "ranked",
+        "annotator": "A1",
+        "weight": 1.0,
+        "reasons": [],
+        "comment": "",
+        "seconds": 3.0,
+        "split": "test" if number % 4 == 0 else "train",
+    }
+
+
+def planted_demonstration(number: int) -> Row:
+    choose = random.Random(number)
+    return {
+        "demonstration": f"{number:032x}",
+        "prompt_id": f"prompt {number}",
+        "prompt": [{"role": "user", "content": f"{choose.choice(WORDS)} {number}?"}],
+        "completion": "so be it.",
+        "reasoning": "",
+        "annotator": "A1",
+        "split": "test" if number % 4 == 0 else "train",
+    }
+
+
+def write_parquet(path: Path, rows: list[Row]) -> None:
+    message = pa.struct([("role", pa.string()), ("content", pa.string())])
+    completion = pa.struct([("completion", pa.string()), ("reasoning", pa.string()), ("source", pa.string())])
+    types = {
+        "prompt": pa.list_(message),
+        "completions": pa.list_(completion),
+        "ranks": pa.list_(pa.int32()),
+        "reasons": pa.list_(pa.string()),
+        "weight": pa.float64(),
+        "seconds": pa.float64(),
+    }
+    names = list(rows[0]) if rows else list(planted_ranking(0))
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in names])
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+def make_run(
+    path: Path,
+    method: str,
+    model: Path | Row,
+    *,
+    rankings: list[Row] | None = None,
+    demonstrations: list[Row] | None = None,
+    prompts: list[Row] | None = None,
+    **arguments,
+) -> Path:
+    """A run's folder as the worker lays it."""
+    (path / "data").mkdir(parents=True)
+    if rankings is not None:
+        write_parquet(path / "data/rankings.parquet", rankings)
+    if demonstrations is not None:
+        write_parquet(path / "data/demonstrations.parquet", demonstrations)
+    if prompts is not None:
+        (path / "data/prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+    policy = model if isinstance(model, dict) else {"location": f"folder:{model}"}
+    args = {"run": 1, "method": method, "arguments": arguments, "inputs": {"policy": policy}, "dataset": "data"}
+    (path / "args.json").write_text(json.dumps(args))
+    return path
+
+
+def start(run: Path) -> subprocess.Popen[bytes]:
+    """Starts the recipe as the worker does; its output goes to log.txt."""
+    method = json.loads((run / "args.json").read_text())["method"]
+    with (run / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", f"training.recipes.{method}", str(run)],
+            cwd=ROOT,
+            env={**os.environ, **ENVIRONMENT, "PODIUM_HOME": str(run / "home")},
+            stdout=log,
+            stderr=log,
+        )
+
+
+def finish(run: Path, expect: int = 0) -> None:
+    code = start(run).wait(timeout=200)
+    assert code == expect, (run / "log.txt").read_text()[-3000:]
+
+
+def events(run: Path, kind: str) -> list[Row]:
+    path = run / "events.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [event for event in map(json.loads, lines) if event["kind"] == kind]
+
+
+def curve(run: Path, name: str) -> dict[int, float]:
+    """step → value; where a step was done twice the later attempt counts."""
+    return {event["step"]: event["metrics"][name] for event in events(run, "metrics") if name in event["metrics"]}
+
+
+def result(run: Path) -> Row:
+    loaded: Row = json.loads((run / "result.json").read_text())
+    return loaded

@@ -1,0 +1,142 @@
+"""Learning from whole rankings: each completion passes through the model once, the loss is over all pairs.
+
+A ranking of K completions holds K(K−1)/2 pairs. Expanded to pairs, as TRL's trainers want them, each completion is encoded
+K−1 times; kept whole, once. Loss and gradient are the same (tests/recipes/test_listwise.py).
+
+Shapes: B rankings, N completions of all of them, T tokens, P pairs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch.nn.functional import softplus
+from torch.nn.utils.rnn import pad_sequence
+
+
+def pairs_of(ranks: Sequence[int], ties: str) -> list[tuple[int, int, float]]:
+    """(winner, loser, weight) for each pair; 1 is the best rank. A tie gives nothing, or with "half" half a win to each.
+
+    >>> pairs_of([2, 1, 2], ties="drop")
+    [(1, 0, 1.0), (1, 2, 1.0)]
+    """
+    pairs = []
+    for i, j in combinations(range(len(ranks)), 2):
+        if ranks[i] < ranks[j]:
+            pairs.append((i, j, 1.0))
+        elif ranks[i] > ranks[j]:
+            pairs.append((j, i, 1.0))
+        elif ties == "half":
+            pairs += [(i, j, 0.5), (j, i, 0.5)]
+    return pairs
+
+
+@dataclass
+class RankingCollator:
+    """Rankings to one padded batch of completions and the pairs among its rows.
+
+    In:  [{"ids": [[1, 2], [1, 3, 4]], "prompt_length": 1, "ranks": [2, 1], "weight": 1.0}]
+    Out: {"input_ids": [[1, 2, PAD], [1, 3, 4]], "attention_mask": [[1, 1, 0], [1, 1, 1]],
+          "completion_mask": [[0, 1, 0], [0, 1, 1]], "winners": [1], "losers": [0], "weights": [1.0], "tied": [False]}
+
+    Pair weights are such that their weighted sum is the mean over each ranking's pairs, then over the rankings.
+    `reference` (DPO: K log-probabilities per ranking) passes through, flattened.
+    """
+
+    pad_token_id: int
+    ties: str
+
+    def __call__(self, rankings: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        ids: list[torch.Tensor] = []
+        completion_mask: list[torch.Tensor] = []
+        winners, losers, weights, tied = [], [], [], []
+        for ranking in rankings:
+            first, pairs = len(ids), pairs_of(ranking["ranks"], self.ties)
+            total = sum(weight for *_, weight in pairs)
+            for winner, loser, weight in pairs:
+                winners.append(first + winner)
+                losers.append(first + loser)
+                weights.append(ranking["weight"] * weight / total / len(rankings))
+                tied.append(ranking["ranks"][winner] == ranking["ranks"][loser])
+            for one in ranking["ids"]:
+                ids.append(torch.tensor(one))
+                completion_mask.append((torch.arange(len(one)) >= ranking["prompt_length"]).long())
+        batch = {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
+            "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
+            "completion_mask": pad_sequence(completion_mask, batch_first=True),
+            "winners": torch.tensor(winners, dtype=torch.long),
+            "losers": torch.tensor(losers, dtype=torch.long),
+            "weights": torch.tensor(weights, dtype=torch.float32),
+            "tied": torch.tensor(tied, dtype=torch.bool),
+        }
+        if "reference" in rankings[0]:
+            batch["reference"] = torch.tensor([one for ranking in rankings for one in ranking["reference"]])
+        return batch
+
+
+def bradley_terry(scores_N: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Σ w · −log σ(score of the winner − score of the loser): InstructGPT (arXiv:2203.02155), equation 1."""
+    margins_P = scores_N[batch["winners"]] - scores_N[batch["losers"]]
+    return (batch["weights"] * softplus(-margins_P)).sum()
+
+
+def pair_metrics(scores_N: torch.Tensor, batch: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Accuracy and mean margin over the batch's pairs, ties left out."""
+    margins_P = (scores_N[batch["winners"]] - scores_N[batch["losers"]]).detach()[~batch["tied"]]
+    if not len(margins_P):
+        return {}
+    accuracy = (margins_P > 0).float() + 0.5 * (margins_P == 0).float()
+    return {"accuracy": accuracy.mean().item(), "margin": margins_P.mean().item()}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How well scores agree with people on pairs that people did not tie."""
+
+    accuracy: float
+    low: float
+    high: float
+    pairs: int
+    confidence: float  # the mean probability given to the side held better; equals the accuracy when calibrated
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        return {
+            f"{prefix}_accuracy": self.accuracy,
+            f"{prefix}_accuracy_low": self.low,
+            f"{prefix}_accuracy_high": self.high,
+            f"{prefix}_pairs": self.pairs,
+            f"{prefix}_confidence": self.confidence,
+        }
+
+
+def agreement(scores: list[list[float]], ranks: list[list[int]], prompts: list[str]) -> Agreement | None:
+    """Pairwise accuracy with its 95 % Wilson interval; None without a pair.
+
+    Pairs of one prompt are not independent, so the interval counts prompts, not pairs: it errs on the wide side.
+    Equal scores count half.
+    """
+    right = confidence = 0.0
+    pairs = 0
+    seen = set()
+    for scores_K, ranks_K, prompt in zip(scores, ranks, prompts, strict=True):
+        for winner, loser, _ in pairs_of(ranks_K, ties="drop"):
+            margin = scores_K[winner] - scores_K[loser]
+            right += (margin > 0) + 0.5 * (margin == 0)
+            confidence += torch.sigmoid(torch.tensor(abs(margin))).item()
+            pairs += 1
+            seen.add(prompt)
+    if not pairs:
+        return None
+    low, high = wilson(right / pairs, len(seen))
+    return Agreement(right / pairs, low, high, pairs, confidence / pairs)
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % score interval of a share seen in n independent trials: Wilson (1927)."""
+    z = 1.959964
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    return max(0.0, middle - half), min(1.0, middle + half)
