@@ -1,6 +1,6 @@
 from django.urls import URLPattern, path
 
-from annotate.views import flags, guidelines, home, members, projects, prompts, ranking
+from annotate.views import datasets, flags, guidelines, home, imports, members, projects, prompts, ranking
 
 P = "projects/<slug:slug>/"
 
@@ -23,4 +23,12 @@ urlpatterns: list[URLPattern] = [
     path(P + "flags/<int:pk>", flags.flag_settle, name="flag_settle"),
     path(P + "prompts", prompts.prompts, name="prompts"),
     path(P + "prompts/<int:pk>", prompts.prompt, name="prompt"),
+    path(P + "imports", imports.imports, name="imports"),
+    path(P + "imports/<int:pk>", imports.import_, name="import"),
+    path(P + "imports/<int:pk>/refused.csv", imports.import_refused, name="import_refused"),
+    path(P + "imports/<int:pk>/cancel", imports.import_cancel, name="import_cancel"),
+    path(P + "datasets", datasets.datasets, name="datasets"),
+    path(P + "datasets/<int:number>", datasets.dataset, name="dataset"),
+    path(P + "datasets/<int:number>/download", datasets.dataset_download, name="dataset_download"),
+    path(P + "datasets/<int:number>/cancel", datasets.dataset_cancel, name="dataset_cancel"),
 ]

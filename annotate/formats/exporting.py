@@ -67,6 +67,27 @@ def stored_rows(version: DatasetVersion, file: str, split: str = "all") -> Itera
             yield [row for row in rows if split in ("all", row["split"])]
 
 
+def loading_lines(version: DatasetVersion, shape: str, format: str, split: str = "train") -> str:
+    """The lines of Python that load a downloaded export, and give it to TRL where TRL has a trainer for its shape."""
+    name = export_name(version, shape, format, split)
+    loader = {"jsonl": "json"}.get(format, format)
+    options = ", keep_default_na=False" if format == "csv" else ""
+    lines = ["from datasets import load_dataset"]
+    data = f'data = load_dataset("{loader}", data_files="{name}", split="train"{options})'
+    nested = [] if _is_plain(version, shape) else _names(shape)
+    if shape == "ranking":
+        nested = ["prompt", "completions", "ranks", "reasons"]
+    if format == "csv" and nested:
+        lines.insert(0, "import json")
+        data += f"\ndata = data.map(lambda row: {{name: json.loads(row[name]) for name in {nested}}})"
+    lines.append(data)
+    if shape != "ranking":
+        trainer = "SFTTrainer" if shape == "sft" else "DPOTrainer"
+        lines.insert(1, f"from trl import {trainer}")
+        lines.append(f'{trainer}("your-model", train_dataset=data).train()')
+    return "\n".join(lines)
+
+
 def _is_plain(version: DatasetVersion, shape: str) -> bool:
     """Prompts that are one question are given as text, unless a single one of the version is longer."""
     return shape == "preference" and not version.counts["has_turns"]

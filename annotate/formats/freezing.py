@@ -80,8 +80,8 @@ SELECTION = f"""
         FROM judged
     )
 """  # noqa: S608 - built of constants
-DROPPED = SELECTION + "SELECT coalesce(dropped_by, ''), count(*) FROM counted GROUP BY 1"
-KEPT = SELECTION + "SELECT id FROM counted WHERE dropped_by IS NULL ORDER BY uid"
+DROPPED = SELECTION + "SELECT coalesce(dropped_by, ''), count(*) FROM counted GROUP BY 1"  # noqa: S608
+KEPT = SELECTION + "SELECT id FROM counted WHERE dropped_by IS NULL ORDER BY uid"  # noqa: S608
 DETAILS = f"""
     SELECT r.id, r.uid, p.content_hash, p.messages::text, r.verdict,
         {PSEUDONYM.format(project="r.project_id", person="r.annotator_id")},

@@ -1,0 +1,86 @@
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models import Project
+from annotate.services.datasets import Filters
+
+
+def _moment() -> forms.DateTimeField:
+    return forms.DateTimeField(
+        required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+    )
+
+
+class DatasetForm(forms.Form):
+    """What goes into a new version."""
+
+    note = forms.CharField(label=_("Note"), required=False, max_length=200, help_text=_("What this version is for."))
+    test_fraction = forms.FloatField(
+        label=_("Share kept for testing"),
+        initial=0.1,
+        min_value=0,
+        max_value=0.5,
+        help_text=_(
+            "0 to 0.5, of the prompts. A prompt is never on both sides; a small project may get an empty test side."
+        ),
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    as_of = _moment()
+    since = _moment()
+    until = _moment()
+    exclude_annotators = forms.MultipleChoiceField(
+        label=_("Leave out annotators"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    min_seconds = forms.FloatField(
+        label=_("Shortest time"),
+        required=False,
+        min_value=0,
+        help_text=_("Seconds. Rankings that were made faster are left out."),
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    exclude_all_bad = forms.BooleanField(label=_("Leave out “all bad”"), required=False)
+    tags = forms.CharField(
+        label=_("Tags"),
+        required=False,
+        max_length=500,
+        help_text=_("Only prompts with one of these tags, separated by commas."),
+    )
+    min_rankings = forms.IntegerField(
+        label=_("Rankings per prompt, at least"), required=False, min_value=1, max_value=1000, initial=1
+    )
+
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        labels = {
+            "as_of": (_("As of"), _("Leave empty for now. Times are in UTC.")),
+            "since": (_("Ranked from"), ""),
+            "until": (_("Ranked before"), ""),
+        }
+        for name, (label, help_text) in labels.items():
+            self.fields[name].label = label
+            self.fields[name].help_text = help_text
+        names = project.memberships.exclude(role="researcher").order_by("pseudonym").values_list("pseudonym", flat=True)
+        annotators = self.fields["exclude_annotators"]
+        if isinstance(annotators, forms.MultipleChoiceField):
+            annotators.choices = [(name, name) for name in names]
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("since") and data.get("until") and data["since"] >= data["until"]:
+            raise ValidationError({"until": _("Must be later than the time from which rankings count.")})
+        return data
+
+    def filters(self) -> Filters:
+        data = self.cleaned_data
+        return Filters(
+            since=data["since"],
+            until=data["until"],
+            exclude_annotators=tuple(data["exclude_annotators"]),
+            min_seconds=data["min_seconds"] or 0,
+            exclude_all_bad=data["exclude_all_bad"],
+            tags=tuple(tag.strip() for tag in data["tags"].split(",") if tag.strip()),
+            min_rankings=data["min_rankings"] or 1,
+        )

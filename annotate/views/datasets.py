@@ -1,0 +1,159 @@
+"""Dataset versions: built, looked at, downloaded."""
+
+from itertools import islice
+from typing import Any
+
+from django.core.files.storage import default_storage
+from django.core.paginator import Paginator
+from django.http import Http404, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from annotate import jobs
+from annotate.access import ProjectRequest, Role, member_required
+from annotate.formats.exporting import (
+    CONTENT_TYPES,
+    FORMATS,
+    SHAPES,
+    SPLITS,
+    export_name,
+    loading_lines,
+    stored_rows,
+    stream_export,
+)
+from annotate.forms.datasets import DatasetForm
+from annotate.models import DatasetVersion
+from annotate.services.datasets import FILES, Filters, create_version
+from annotate.tasks import build_dataset_version
+
+PREVIEWED = 5
+
+
+@require_http_methods(["GET", "POST"])
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def datasets(request: ProjectRequest) -> HttpResponseBase:
+    project = request.membership.project
+    form = DatasetForm(request.POST or None, project=project)
+    if request.method == "POST" and form.is_valid():
+        version = create_version(
+            project=project,
+            user=request.user,
+            note=form.cleaned_data["note"],
+            test_fraction=form.cleaned_data["test_fraction"],
+            as_of=form.cleaned_data["as_of"],
+            filters=form.filters(),
+        )
+        jobs.wake(build_dataset_version, version.pk)
+        return redirect("dataset", project.slug, version.number)
+    versions = project.dataset_versions.select_related("created_by").order_by("-number")
+    page = Paginator(versions, 50).get_page(request.GET.get("page"))
+    return render(
+        request,
+        "annotate/datasets.html",
+        {"project": project, "form": form, "page": page},
+        status=422 if form.errors else 200,
+    )
+
+
+@require_GET
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def dataset(request: ProjectRequest, number: int) -> HttpResponseBase:
+    project = request.membership.project
+    version = get_object_or_404(project.dataset_versions.select_related("project", "created_by"), number=number)
+    if getattr(request, "htmx", False):
+        response = render(request, "annotate/dataset.html#state", {"project": project, "version": version})
+        if not version.is_active:
+            # Now there are files to look at: load the whole page.
+            response["HX-Refresh"] = "true"
+        return response
+    context: dict[str, Any] = {"project": project, "version": version}
+    if version.state == DatasetVersion.State.SUCCEEDED:
+        context["is_whole"] = _has_files(version)
+        context["shapes"] = [_shape(version, shape) for shape in SHAPES]
+        context["splits"], context["formats"] = SPLITS, FORMATS
+        context["dropped"] = _dropped(version)
+        if context["is_whole"]:
+            context["preview"] = _preview(version)
+    return render(request, "annotate/dataset.html", context)
+
+
+def _has_files(version: DatasetVersion) -> bool:
+    return all(default_storage.exists(f"{version.folder}/{file}") for file in FILES)
+
+
+def _dropped(version: DatasetVersion) -> list[dict[str, Any]]:
+    """The filters that were set, as the build form names them, and how many rankings each took."""
+    fields = DatasetForm(project=version.project).fields
+    nothing = Filters().to_json()
+    return [
+        {
+            "label": fields[name].label,
+            "value": ", ".join(value) if isinstance(value, list) else value,
+            "count": version.counts["dropped"].get(name, 0),
+        }
+        for name, value in version.filters.items()
+        if value and value != nothing[name]
+    ]
+
+
+def _shape(version: DatasetVersion, shape: str) -> dict[str, Any]:
+    counts = version.counts
+    names = {"ranking": ("{}",), "sft": ("{}_demonstrations", "{}_best")}.get(shape, ("{}_pairs",))
+    rows = {split: sum(counts[name.format(split)] for name in names) for split in ("train", "test")}
+    return {
+        "name": shape,
+        **rows,
+        "lines": [(format, loading_lines(version, shape, format)) for format in FORMATS],
+    }
+
+
+def _preview(version: DatasetVersion) -> list[dict[str, Any]]:
+    """The first rankings as people read them: the last turn, then completions from best to worst."""
+    rows = [row for batch in islice(stored_rows(version, "rankings.parquet"), 1) for row in batch[:PREVIEWED]]
+    return [
+        {
+            "question": row["prompt"][-1]["content"],
+            "turns": len(row["prompt"]),
+            "annotator": row["annotator"],
+            "split": row["split"],
+            "is_all_bad": row["verdict"] == "all_bad",
+            "completions": sorted(
+                ({"rank": rank, **one} for rank, one in zip(row["ranks"], row["completions"], strict=True)),
+                key=lambda one: one["rank"],
+            ),
+        }
+        for row in rows
+    ]
+
+
+@require_GET
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def dataset_download(request: ProjectRequest, number: int) -> HttpResponseBase:
+    version = get_object_or_404(
+        request.membership.project.dataset_versions.select_related("project"),
+        number=number,
+        state=DatasetVersion.State.SUCCEEDED,
+    )
+    chosen = {
+        name: request.GET.get(name, default)
+        for name, default in (("shape", SHAPES[0]), ("format", FORMATS[0]), ("split", SPLITS[0]))
+    }
+    if not _has_files(version):
+        raise Http404(_("The version's files are not on the storage."))
+    try:
+        parts = stream_export(version, **chosen)
+    except ValueError as error:
+        raise Http404(str(error)) from error
+    response = StreamingHttpResponse(parts, content_type=CONTENT_TYPES[chosen["format"]])
+    response["Content-Disposition"] = f'attachment; filename="{export_name(version, **chosen)}"'
+    return response
+
+
+@require_POST
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def dataset_cancel(request: ProjectRequest, number: int) -> HttpResponseBase:
+    project = request.membership.project
+    version = get_object_or_404(project.dataset_versions, number=number)
+    jobs.request_cancel(version)
+    return redirect("dataset", project.slug, version.number)
