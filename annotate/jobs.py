@@ -157,7 +157,7 @@ def reap(model: type[J], task: "Task[Any, Any]", **options: Any) -> list[int]:
     ends = used_up | Q(cancel_requested=True)
     model._default_manager.filter(state=Job.State.RUNNING, lease_until__lt=Now()).update(
         state=_cancelled_or(Case(When(used_up, then=Value(Job.State.FAILED)), default=Value(Job.State.QUEUED))),
-        error=Case(When(used_up, then=Value(WORKER_LOST)), default=F("error")),
+        error=Case(When(used_up, then=Value(WORKER_LOST)), default=F("error"), output_field=models.TextField()),
         finished_at=Case(When(ends, then=Now()), default=None),
         lease_token=None,
         lease_until=None,

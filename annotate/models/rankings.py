@@ -20,7 +20,7 @@ class RankingQuerySet(models.QuerySet["Ranking"]):
 class Ranking(models.Model):
     """One annotator's order of the shown completions, ties allowed: the stored fact, never overwritten.
 
-    Undo and revision leave the row and clear `is_current`.
+    Undo and revision leave the row, clear `is_current` and set `withdrawn_at`.
     """
 
     class Verdict(models.TextChoices):
@@ -41,7 +41,10 @@ class Ranking(models.Model):
     comment = models.TextField(blank=True)
     seconds = models.FloatField(help_text="From the opening of the task to the submission")
     created_at = models.DateTimeField(auto_now_add=True)
-    withdrawn_at = models.DateTimeField(null=True)
+    withdrawn_at = models.DateTimeField(
+        null=True,
+        help_text="When undo or a revision took its place; a dataset version as of an earlier time still has it",
+    )
 
     objects = RankingQuerySet.as_manager()
 
@@ -49,6 +52,10 @@ class Ranking(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["assignment", "revision"], name="ranking_revision_unique"),
             models.UniqueConstraint(fields=["assignment"], name="ranking_one_current", condition=Q(is_current=True)),
+            models.CheckConstraint(
+                condition=Q(is_current=True, withdrawn_at=None) | Q(is_current=False, withdrawn_at__isnull=False),
+                name="ranking_current_until_withdrawn",
+            ),
         ]
         indexes = [
             models.Index(fields=["project", "id"], name="ranking_current", condition=Q(is_current=True)),
