@@ -1,0 +1,535 @@
+// The ranking page: what is picked, what stands where, and how it reaches the server.
+// sending.js and dragging.js come first; the server's way is in docs/architecture.md ("One ranking's way").
+
+const byId = (id) => document.getElementById(id);
+const taskBox = byId("task");
+const phrases = byId("phrases").dataset;
+const urls = byId("rank-urls").dataset;
+const trouble = byId("trouble");
+
+let form = null;
+let letters = [];
+let places = []; // places[0] is the best: ["B"], [], ["A", "C"]
+let picked = null;
+let allBad = false;
+let ideal = null; // {text, from}: an ideal answer begun and not saved
+let busy = false;
+let unfolded = false;
+
+// Words
+
+function phrase(name, values = {}) {
+  return phrases[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
+}
+
+function say(...sentences) {
+  const live = byId("live");
+  live.textContent = "";
+  // A repeated sentence is spoken again only if the text changes.
+  requestAnimationFrame(() => { live.textContent = sentences.join(" "); });
+}
+
+// The order
+
+const placeOf = (letter) => places.findIndex((place) => place.includes(letter));
+const unplaced = () => letters.filter((letter) => placeOf(letter) < 0);
+const isComplete = () => allBad || unplaced().length === 0;
+
+function lift(letter) {
+  places = places.map((place) => place.filter((other) => other !== letter));
+}
+
+/** Put `letter` between two places: its neighbours move over, up to the nearest empty place. */
+function insert(letter, gap) {
+  lift(letter);
+  const below = places.findIndex((place, index) => index >= gap && place.length === 0);
+  if (below >= 0) {
+    places.splice(below, 1);
+    places.splice(gap, 0, [letter]);
+  } else {
+    const above = places.findLastIndex((place, index) => index < gap && place.length === 0);
+    places.splice(above, 1);
+    places.splice(gap - 1, 0, [letter]);
+  }
+}
+
+function put(letter, index) {
+  if (index >= places.length) return say(phrase("noSuchPlace", { count: places.length }));
+  allBad = false;
+  if (form.hasAttribute("data-ties")) {
+    lift(letter);
+    places[index] = [...places[index], letter].sort();
+  } else if (placeOf(letter) !== index) {
+    insert(letter, index);
+  }
+  placed(letter);
+}
+
+function placed(letter) {
+  picked = null;
+  changed();
+  const index = placeOf(letter);
+  const others = places[index].filter((other) => other !== letter).join(", ");
+  const left = unplaced();
+  say(
+    phrase(others ? "tied" : "placed", { letter, place: index + 1, others }),
+    left.length ? phrase("left", { letters: left.join(", ") }) : phrase("complete"),
+  );
+}
+
+function unplace(letter) {
+  if (placeOf(letter) < 0) return;
+  lift(letter);
+  changed();
+  say(phrase("unplaced", { letter }));
+}
+
+function pick(letter, { focus = false } = {}) {
+  picked = picked === letter ? null : letter;
+  draw();
+  say(phrase(picked ? "picked" : "dropped", { letter }));
+  if (!focus) return;
+  const button = form.querySelector(`[data-pick="${letter}"]`);
+  button.focus({ preventScroll: true });
+  button.scrollIntoView({ block: "nearest" });
+}
+
+function toggleAllBad() {
+  if (!form.querySelector('[data-act="allBad"]')) return;
+  allBad = !allBad;
+  picked = null;
+  changed();
+  say(phrase(allBad ? "allBad" : "notAllBad"));
+}
+
+// What is seen
+
+function chip(letter) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "chip";
+  button.dataset.chip = letter;
+  button.textContent = letter;
+  button.setAttribute("aria-pressed", String(picked === letter));
+  button.setAttribute("aria-label", byId(`name-${letter}`).textContent);
+  button.setAttribute("aria-describedby", `state-${letter}`);
+  return button;
+}
+
+function stateOf(letter) {
+  const index = placeOf(letter);
+  if (picked === letter) return phrase("statePicked");
+  if (index < 0) return phrase("stateFree");
+  const others = places[index].filter((other) => other !== letter).join(", ");
+  return phrase(others ? "stateTied" : "statePlaced", { place: index + 1, others });
+}
+
+function draw() {
+  const focused = document.activeElement?.dataset?.chip;
+  form.classList.toggle("all-bad", allBad);
+  form.classList.toggle("picking", picked !== null);
+  for (const card of form.querySelectorAll(".card")) {
+    const letter = card.dataset.letter;
+    const index = placeOf(letter);
+    card.classList.toggle("picked", picked === letter);
+    card.classList.toggle("placed", index >= 0);
+    card.querySelector(".pick").setAttribute("aria-pressed", String(picked === letter));
+    byId(`state-${letter}`).textContent = stateOf(letter);
+    for (const button of card.querySelectorAll("[data-put]")) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.put) - 1 === index));
+    }
+  }
+  for (const place of form.querySelectorAll(".place")) {
+    const here = places[place.dataset.place - 1];
+    place.classList.toggle("taken", here.length > 0);
+    place.querySelector(".chips").replaceChildren(...here.map(chip));
+  }
+  const left = unplaced();
+  const tray = form.querySelector("[data-tray]");
+  tray.classList.toggle("bare", left.length === 0);
+  tray.querySelector(".chips").replaceChildren(...left.map(chip));
+  form.querySelector('[data-act="allBad"]')?.setAttribute("aria-pressed", String(allBad));
+  byId("submit").setAttribute("aria-disabled", String(!isComplete()));
+  byId("finish-state").textContent = allBad
+    ? phrase("allBad")
+    : left.length ? phrase("left", { letters: left.join(", ") }) : phrase("complete");
+  const afterwards = byId("afterwards");
+  if (afterwards && isComplete()) afterwards.hidden = false;
+  if (focused) form.querySelector(`[data-chip="${focused}"]`)?.focus({ preventScroll: true });
+}
+
+function changed() {
+  draw();
+  drafts.touch();
+}
+
+/** Long answers share one height; only what is cut off says so. */
+function fold() {
+  const cards = byId("cards");
+  if (!cards) return;
+  cards.classList.remove("unfolded");
+  let anyLong = false;
+  for (const card of cards.children) {
+    const answer = card.querySelector(".answer");
+    const isLong = answer.scrollHeight > answer.clientHeight + 12;
+    anyLong ||= isLong;
+    card.classList.toggle("long", isLong);
+    const button = card.querySelector(".unfold");
+    button.hidden = !isLong;
+    button.textContent = unfolded
+      ? phrase("fold")
+      : `${phrase("showAll")} · ${phrase("words", { count: answer.dataset.words })}`;
+  }
+  cards.classList.toggle("unfolded", unfolded && anyLong);
+}
+
+function showTrouble(message, { link = null, button = null, act = null } = {}) {
+  const text = document.createElement("p");
+  text.textContent = message;
+  trouble.replaceChildren(text);
+  if (link) {
+    const anchor = document.createElement("a");
+    Object.assign(anchor, { href: phrases.loginUrl, target: "_blank", rel: "noopener", textContent: link });
+    trouble.append(anchor);
+  }
+  if (button) {
+    const element = document.createElement("button");
+    Object.assign(element, { type: "button", textContent: button });
+    element.addEventListener("click", act);
+    trouble.append(element);
+  }
+  trouble.hidden = false;
+}
+
+function showRefusal(answer) {
+  if (answer.status === 401) return showTrouble(phrase("signedOut"), { link: phrase("signIn") });
+  if (answer.status === 409) {
+    return showTrouble(answer.message, { button: phrase("goOn"), act: () => location.reload() });
+  }
+  return showTrouble(answer.message ?? phrase("failed", { status: answer.status }));
+}
+
+// To the server
+
+function readDraft() {
+  if (!form) return null;
+  const draft = {
+    verdict: allBad ? "all_bad" : "ranked",
+    places,
+    comment: form.elements.comment?.value ?? "",
+    reasons: reasons(),
+  };
+  if (ideal && ideal.text.length < 40000) draft.ideal = ideal;
+  return { url: form.dataset.draftUrl, token: form.dataset.token, draft };
+}
+
+function reasons() {
+  return [...form.querySelectorAll('[name="reasons"]:checked')].map((box) => box.value);
+}
+
+const drafts = draftSaver(readDraft, (state) => {
+  const line = byId("draft-state");
+  if (typeof state === "object") return showRefusal(state);
+  if (line) line.textContent = phrase(state === "saved" ? "draftSaved" : "draftWaiting");
+});
+
+/** Post something that answers with the next task, and show it. Returns whether it did. */
+async function goOn(url, fields, done, { retried = true } = {}) {
+  if (busy) return false;
+  busy = true;
+  drafts.forget();
+  const label = byId("submit")?.querySelector("span");
+  const slow = setTimeout(() => { if (label) label.textContent = phrase("sending"); }, 400);
+  let answer;
+  try {
+    answer = retried
+      ? await postUntilAnswered(url, fields, (tryNow) => {
+        showTrouble(phrase("connectionLost"), { button: phrase("tryNow"), act: tryNow });
+      })
+      : await readAnswer(await post(url, fields));
+  } catch {
+    answer = { status: 0, message: phrase("connectionLostPlain") };
+  }
+  clearTimeout(slow);
+  busy = false;
+  if (label) label.textContent = phrase("submit");
+  if (answer.status !== 200) {
+    showRefusal(answer);
+    if (form) drafts.touch();
+    return false;
+  }
+  trouble.hidden = true;
+  taskBox.innerHTML = answer.html;
+  begin();
+  scrollTo(0, 0);
+  (byId("task-head") ?? byId("no-task"))?.focus({ preventScroll: true });
+  say(phrase(done));
+  return true;
+}
+
+function fields(values) {
+  const data = new FormData();
+  data.set("token", form?.dataset.token ?? "");
+  for (const [name, value] of Object.entries(values)) data.set(name, value);
+  return data;
+}
+
+async function submit() {
+  if (busy || !form) return;
+  if (!isComplete()) return say(phrase("left", { letters: unplaced().join(", ") }));
+  const data = fields({
+    verdict: allBad ? "all_bad" : "ranked",
+    places: JSON.stringify(allBad ? [] : places.filter((place) => place.length > 0)),
+    comment: form.elements.comment?.value ?? "",
+  });
+  for (const reason of reasons()) data.append("reasons", reason);
+  if (await goOn(form.dataset.submitUrl, data, "saved")) remember();
+}
+
+const acts = {
+  async undo() {
+    const button = taskBox.querySelector('[data-act="undo"]');
+    if (!button || button.disabled || busy) return;
+    await drafts.flush();
+    // Not repeated by itself: a second undo would take back one ranking more.
+    await goOn(urls.undoUrl, fields({}), "undone", { retried: false });
+  },
+  skip() {
+    if (unplaced().length < letters.length || allBad) byId("skip-dialog").showModal();
+    else goOn(form.dataset.skipUrl, fields({}), "skipped");
+  },
+  flag() { byId("flag-dialog").showModal(); },
+  keys() { byId("keys-dialog").showModal(); },
+  ideal: openIdeal,
+  allBad: toggleAllBad,
+  comment() {
+    if (!form.elements.comment) return;
+    byId("afterwards").hidden = false;
+    form.elements.comment.focus();
+  },
+  unfold() {
+    unfolded = !unfolded;
+    fold();
+  },
+  async guidelines() {
+    const body = byId("guidelines-body");
+    byId("guidelines-dialog").showModal();
+    if (body.dataset.fetched) return;
+    try {
+      const answer = await readAnswer(await fetch(urls.guidelinesUrl, { headers: { "HX-Request": "true" } }));
+      if (answer.status !== 200) throw new TypeError("no guidelines");
+      body.innerHTML = answer.html;
+      body.dataset.fetched = "yes";
+    } catch {
+      body.textContent = phrase("connectionLostPlain");
+    }
+  },
+};
+
+// Dialogs
+
+const rawText = (letter) =>
+  letter ? JSON.parse(form.querySelector(`[data-letter="${letter}"] > script`).textContent) : "";
+
+function openIdeal() {
+  const dialog = byId("ideal-dialog");
+  const { text, edited_from: from } = dialog.querySelector("form").elements;
+  if (!ideal) {
+    from.value = picked ?? document.activeElement?.closest?.(".card")?.dataset.letter ?? "";
+    text.value = rawText(from.value);
+    text.dataset.prefilled = text.value;
+  }
+  dialog.showModal();
+  text.focus();
+}
+
+taskBox.addEventListener("change", (event) => {
+  if (event.target.name === "edited_from") {
+    const text = event.target.form.elements.text;
+    if (text.value && text.value !== text.dataset.prefilled) return;
+    text.value = text.dataset.prefilled = rawText(event.target.value);
+  } else if (event.target.name === "reasons") {
+    changed();
+  }
+});
+
+taskBox.addEventListener("input", (event) => {
+  if (event.target.name === "comment" && event.target.form === form) drafts.touch();
+  if (event.target.name === "text") {
+    ideal = { text: event.target.value, from: event.target.form.elements.edited_from.value };
+    drafts.touch();
+  }
+});
+
+async function sendDialog(dialog, dialogForm) {
+  const data = new FormData(dialogForm);
+  data.set("token", form.dataset.token);
+  const error = dialogForm.querySelector(".field-error");
+  error.hidden = true;
+  if (dialogForm.dataset.dialogForm !== "ideal") {
+    dialog.close();
+    await goOn(dialogForm.action, data, dialogForm.dataset.dialogForm === "flag" ? "flagged" : "skipped");
+    return;
+  }
+  try {
+    const answer = await readAnswer(await post(dialogForm.action, data));
+    if (answer.status !== 204) throw new Error(answer.message ?? phrase(answer.status === 401 ? "signedOut" : "failed", answer));
+    dialog.close();
+    dialogForm.reset();
+    ideal = null;
+    changed();
+    say(phrase("idealSaved"));
+    byId("draft-state").textContent = phrase("idealSaved");
+  } catch (problem) {
+    error.textContent = problem.name === "Error" ? problem.message : phrase("connectionLostPlain");
+    error.hidden = false;
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.target === form) {
+    event.preventDefault();
+    submit();
+  } else if (event.target.dataset.dialogForm) {
+    event.preventDefault();
+    sendDialog(event.target.closest("dialog"), event.target);
+  }
+});
+
+// Mouse, finger and keys
+
+document.addEventListener("click", (event) => {
+  const { target } = event;
+  if (target.closest("[data-close]")) return target.closest("dialog").close();
+  if (target.nodeName === "DIALOG" && target.contains(document.activeElement) && event.detail && outside(target, event)) return target.close();
+  const act = target.closest("[data-act]")?.dataset.act;
+  if (act && !busy) return acts[act]();
+  if (!form || busy || !form.contains(target)) return undefined;
+  const place = target.closest(".place");
+  const letter = target.closest("[data-chip]")?.dataset.chip ?? target.closest("[data-pick]")?.dataset.pick;
+  const digit = target.closest("[data-put]");
+  if (digit) {
+    const card = digit.closest(".card").dataset.letter;
+    return digit.getAttribute("aria-pressed") === "true" ? unplace(card) : put(card, digit.dataset.put - 1);
+  }
+  if (place && picked && picked !== letter) return put(picked, place.dataset.place - 1);
+  if (letter) return pick(letter);
+  if (place) return say(phrase("pickFirst"));
+  return undefined;
+});
+
+function outside(dialog, event) {
+  const box = dialog.getBoundingClientRect();
+  return event.clientX < box.left || event.clientX > box.right || event.clientY < box.top || event.clientY > box.bottom;
+}
+
+draggable({
+  grip: (element) => {
+    if (busy || !form?.contains(element) || element.closest(".puts")) return null;
+    return element.closest("[data-chip]")?.dataset.chip ?? element.closest(".card-head")?.parentElement.dataset.letter ?? null;
+  },
+  target: (element) => element?.closest?.(".place, .gap, [data-tray]") ?? null,
+  start: (letter) => { picked = letter; draw(); },
+  end: () => { picked = null; draw(); },
+  drop: (letter, target) => {
+    if (target.matches(".place")) return put(letter, target.dataset.place - 1);
+    if (target.matches("[data-tray]")) return unplace(letter);
+    allBad = false;
+    insert(letter, Number(target.dataset.gap));
+    return placed(letter);
+  },
+});
+
+const commands = {
+  S: "skip", F: "flag", E: "ideal", C: "comment", U: "undo", G: "guidelines", X: "allBad", 0: "allBad", L: "unfold", "?": "keys",
+};
+
+function moveFocus(step) {
+  const inDock = document.activeElement?.closest(".dock");
+  const stops = [...form.querySelectorAll(inDock ? ".order .chip, .place-button" : ".pick")];
+  const at = stops.indexOf(document.activeElement?.closest(".card")?.querySelector(".pick") ?? document.activeElement);
+  const next = stops[at < 0 ? (step > 0 ? 0 : stops.length - 1) : (at + step + stops.length) % stops.length];
+  next?.focus({ preventScroll: true });
+  next?.scrollIntoView({ block: "nearest" });
+}
+
+document.addEventListener("keydown", (event) => {
+  const { target, key } = event;
+  if (event.isComposing || document.querySelector("dialog[open]")) return;
+  if (target.closest("textarea, select, input:not([type=checkbox], [type=radio])")) {
+    if (key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
+    else if (key === "Escape") target.blur();
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || target.closest(".site-head")) return;
+  if (key === "Enter") {
+    const ours = !target.closest("button, a, summary, input") || target.closest(".pick, .chip, .place-button, .puts");
+    if (!ours || !form) return;
+    if (isComplete() || !target.closest("button")) {
+      event.preventDefault();
+      if (!event.repeat) submit();
+    }
+    return;
+  }
+  if (event.repeat || busy) return;
+  const name = key.length === 1 ? key.toUpperCase() : key;
+  if (form && letters.includes(name) && !event.shiftKey) pick(name, { focus: true });
+  else if (form && /^[1-9]$/.test(key)) picked ? put(picked, key - 1) : say(phrase("pickFirst"));
+  else if (commands[name] && (form || name === "U" || name === "G")) acts[commands[name]]();
+  else if (form && (key === "Delete" || key === "Backspace")) unplace(target.dataset.chip ?? picked ?? target.closest(".card")?.dataset.letter);
+  else if (form && (key === "ArrowLeft" || key === "ArrowRight")) moveFocus(key === "ArrowRight" ? 1 : -1);
+  else if (form && key === "Escape" && picked) pick(picked);
+  else return;
+  event.preventDefault();
+});
+
+// A task begins
+
+function remember() {
+  try { localStorage.setItem("podium-ranked", "yes"); } catch { /* the hint stays, no harm */ }
+}
+
+function isNewcomer() {
+  try { return !localStorage.getItem("podium-ranked"); } catch { return false; }
+}
+
+function restore(draft) {
+  const seen = new Set();
+  for (const [index, place] of (draft?.places ?? []).slice(0, letters.length).entries()) {
+    places[index] = place.filter((letter) => letters.includes(letter) && !seen.has(letter) && seen.add(letter));
+  }
+  allBad = draft?.verdict === "all_bad";
+  ideal = draft?.ideal ?? null;
+  if (ideal) {
+    const { text, edited_from: from } = byId("ideal-dialog").querySelector("form").elements;
+    [text.value, from.value] = [ideal.text, ideal.from];
+  }
+  if (form.elements.comment) form.elements.comment.value = draft?.comment ?? "";
+  for (const box of form.querySelectorAll('[name="reasons"]')) box.checked = (draft?.reasons ?? []).includes(box.value);
+}
+
+const resized = new ResizeObserver(() => fold());
+
+function begin() {
+  form = byId("ranking");
+  picked = null;
+  allBad = false;
+  ideal = null;
+  resized.disconnect();
+  if (!form) return;
+  letters = [...form.querySelectorAll(".card")].map((card) => card.dataset.letter);
+  places = letters.map(() => []);
+  restore(JSON.parse(byId("draft").textContent));
+  for (const element of taskBox.querySelectorAll("[data-key]")) {
+    const key = element.dataset.key;
+    element.textContent = letters.includes(key) ? `⇧${key}` : key;
+  }
+  byId("first-hint").hidden = !isNewcomer();
+  draw();
+  resized.observe(byId("cards"));
+  const turns = form.querySelector(".turns");
+  const last = turns.querySelector("[data-last]");
+  if (last && turns.scrollHeight > turns.clientHeight) turns.scrollTop = last.offsetTop - turns.offsetTop;
+}
+
+begin();
