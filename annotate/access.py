@@ -16,10 +16,15 @@ View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 Role = Membership.Role
 
 
-class ProjectRequest(HttpRequest):
-    """What a view behind `member_required` is given."""
+class SignedInRequest(HttpRequest):
+    """What a view behind `login_required` is given."""
 
     user: User
+
+
+class ProjectRequest(SignedInRequest):
+    """What a view behind `member_required` is given."""
+
     membership: Membership
 
 
@@ -39,7 +44,7 @@ def member_required(
             if not request.user.is_authenticated:
                 return _signed_out(request, scripted)
             membership = get_object_or_404(
-                Membership.objects.select_related("project"), project__slug=slug, user_id=request.user.pk
+                Membership.objects.present().select_related("project"), project__slug=slug, user_id=request.user.pk
             )
             if roles and membership.role not in roles:
                 raise PermissionDenied

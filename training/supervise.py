@@ -25,7 +25,7 @@ from training.recipes.arguments import METHODS
 from training.services import checkpoints, generation
 from training.services.events import EventCopy
 from training.services.failures import RunFailed, failure_by_exit_code
-from training.services.folders import lay_folder, locked_folder, run_folder, told_in_words
+from training.services.folders import lay_folder, locked_folder, log_tail, told_in_words
 
 logger = logging.getLogger("podium.runs")
 
@@ -33,7 +33,6 @@ INTERRUPTED = 75
 POLL_SECONDS = 0.1
 STOPPED_WITH_WORKER = "The worker was stopped; the run goes on from its last save"
 DATABASE_PATIENCE_SECONDS = 600
-LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
 Result = TypeVar("Result")
@@ -90,7 +89,7 @@ def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool
         raise
     persist(lambda: _copy_all(events))
     if asked == "cancel":
-        persist(lambda: finish(run, Job.State.CANCELLED, log_tail=read_tail(log), seconds_left=None))
+        persist(lambda: finish(run, Job.State.CANCELLED, log_tail=log_tail(run), seconds_left=None))
     elif code == INTERRUPTED or (asked and code != 0):
         give_back(run, note=STOPPED_WITH_WORKER)
         return True
@@ -146,7 +145,7 @@ def _succeed(run: Run, folder: Path) -> None:
     @transaction.atomic
     def register() -> None:
         run.lease_token = token  # a rolled-back attempt at this has cleared it
-        finish(run, Job.State.SUCCEEDED, log_tail=read_tail(folder / "log.txt"), seconds_left=None, cause="")
+        finish(run, Job.State.SUCCEEDED, log_tail=log_tail(run), seconds_left=None, cause="")
         if makes_weights:
             checkpoints.register_checkpoint(run, result=result, sha256=sha256, size=size)
             run.result = result
@@ -196,8 +195,7 @@ def _failure(code: int, events: EventCopy) -> RunFailed:
 
 def _fail(run: Run, failure: RunFailed) -> None:
     logger.info("run %s failed: %s", run.pk, failure)
-    tail = read_tail(run_folder(run) / "log.txt")
-    finish(run, Job.State.FAILED, error=failure.message, cause=failure.cause, log_tail=tail, seconds_left=None)
+    finish(run, Job.State.FAILED, error=failure.message, cause=failure.cause, log_tail=log_tail(run), seconds_left=None)
 
 
 def _copy_all(events: EventCopy) -> None:
@@ -229,16 +227,3 @@ def persist(write: Callable[[], Result]) -> Result:
                 raise
             logger.warning("the database is away, trying again: %s", error)
             time.sleep(1)
-
-
-def read_tail(log: Path) -> str:
-    """The last lines of a log, a progress bar's overwritten states left out."""
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOG_TAIL_BYTES))
-            text = file.read().decode("utf-8", "replace").replace("\0", "")
-    except OSError:
-        return ""
-    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
-    return "\n".join(lines[-LOG_TAIL_LINES:]).strip()

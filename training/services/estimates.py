@@ -1,0 +1,62 @@
+"""What a run will take, before it is started."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from annotate.jobs import Job
+from annotate.models import DatasetVersion, Project
+from training.models import Checkpoint, Run
+from training.recipes.arguments import METHODS
+
+from .datasets import training_rows
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """`rows` are rankings, demonstrations or prompts; `seconds` is None where no earlier run tells the pace."""
+
+    rows: int
+    steps: int
+    completions: int = 0
+    seconds: float | None = None
+    measured_on: Run | None = None
+
+
+def estimate_run(
+    *,
+    project: Project,
+    method: str,
+    arguments: dict[str, Any],
+    inputs: dict[str, Checkpoint],
+    dataset_version: DatasetVersion | None,
+) -> Estimate | None:
+    """None where the arguments do not say enough, or the dataset cannot be read."""
+    try:
+        if METHODS[method].makes == "completions":
+            rows = min(project.prompts.count(), arguments["num_prompts"])
+            steps, completions = rows, rows * arguments["num_generations"]
+        elif dataset_version is None:
+            return None
+        else:
+            rows, completions = training_rows(dataset_version, method, arguments), 0
+            batch = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+            steps = arguments["max_steps"]
+            if steps <= 0:
+                steps = math.ceil(math.ceil(rows / batch) * arguments["num_train_epochs"])
+    except (KeyError, OSError, ValueError):
+        return None
+    earlier = _latest_like(project, method, inputs.get("policy"))
+    pace = _seconds_per_step(earlier) if earlier else None
+    return Estimate(rows, steps, completions, steps * pace if pace else None, earlier if pace else None)
+
+
+def _latest_like(project: Project, method: str, policy: Checkpoint | None) -> Run | None:
+    runs = project.runs.filter(method=method, state=Job.State.SUCCEEDED, step__gt=0, attempt=1)
+    return runs.filter(run_inputs__checkpoint=policy).order_by("-id").first() or runs.order_by("-id").first()
+
+
+def _seconds_per_step(run: Run) -> float | None:
+    if run.started_at is None or run.finished_at is None or not run.step:
+        return None
+    return (run.finished_at - run.started_at).total_seconds() / run.step

@@ -1,0 +1,161 @@
+"""One run: its page, live while it goes on, and what can be done with it."""
+
+import csv
+import json
+from typing import Any
+
+from django.contrib import messages
+from django.http import FileResponse, Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_POST, require_safe
+
+from annotate.access import ProjectRequest, Role, member_required
+from training.charts import charts_of, draw
+from training.models import Run
+from training.recipes.arguments import METHODS, InvalidArguments
+from training.services.events import Series, metric_series
+from training.services.failures import ADVICE, TITLES
+from training.services.folders import log_path, log_tail
+from training.services.runs import cancel_run, retry_run
+
+TABLE_ROWS = 100
+SAMPLES = 6
+NOTES = 20
+
+
+def _run(request: ProjectRequest, pk: int) -> Run:
+    rows = Run.objects.select_related("dataset_version", "created_by", "checkpoint", "retry_of")
+    run: Run = get_object_or_404(rows, project=request.membership.project, pk=pk)
+    return run
+
+
+@require_safe
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def run(request: ProjectRequest, pk: int) -> HttpResponse:
+    """The page, and its parts for polling: `?part=live`, `table` or `log`."""
+    found = _run(request, pk)
+    part = request.GET.get("part") if request.htmx else None
+    if part == "log":
+        return render(request, "training/run.html#log", {"run": found, "log": log_tail(found)})
+    if part == "table":
+        return render(request, "training/run.html#table", _table(metric_series(found)))
+    mark = _mark(found)
+    if part == "live":
+        if not found.is_active:
+            return HttpResponse(headers={"HX-Refresh": "true"})
+        if request.GET.get("seen") == mark:
+            return HttpResponse(status=204)
+    series = metric_series(found)
+    context = {"run": found, "mark": mark, "charts": charts_of(series), **_events(found)}
+    if part == "live":
+        return render(request, "training/run.html#live", context)
+    context |= {
+        **_table(series),
+        "method": METHODS.get(found.method),
+        "log": log_tail(found) or found.log_tail,
+        "configuration": json.dumps(found.arguments, indent=2),
+        "inputs": found.run_inputs.select_related("checkpoint"),
+        "dataset": found.dataset_version,
+        "checkpoint": getattr(found, "checkpoint", None),
+        "retries": found.retries.order_by("pk"),
+        "failure_title": TITLES.get(found.cause, TITLES["crash"]),
+        "advice": ADVICE.get(found.cause, ADVICE["crash"]),
+        "metrics": found.result.get("metrics") or {},
+        "completions": found.result.get("completions"),
+    }
+    return render(request, "training/run.html", context)
+
+
+def _mark(found: Run) -> str:
+    """Changes whenever the live part of the page does."""
+    newest = found.events.order_by("-offset").values_list("offset", flat=True).first()
+    return f"{found.state}-{found.attempt}-{found.step}-{newest}-{found.cancel_requested}-{found.progress_note}"
+
+
+def _events(found: Run) -> dict[str, Any]:
+    samples = found.events.filter(kind="sample").order_by("-step", "-offset")
+    seen: dict[str, Any] = {}
+    for event in samples[: SAMPLES * 4]:
+        seen.setdefault(json.dumps(event.data.get("prompt")), event)
+    notes = found.events.filter(kind="note").order_by("-offset").values_list("data__message", flat=True)
+    return {"samples": list(seen.values())[:SAMPLES], "notes": list(dict.fromkeys(notes[:NOTES]))}
+
+
+def _table(series: list[Series]) -> dict[str, Any]:
+    """The figures behind the charts, newest step first."""
+    names, rows = _rows(series)
+    return {"names": names, "rows": rows[::-1][:TABLE_ROWS], "left_out": max(0, len(rows) - TABLE_ROWS)}
+
+
+def _rows(series: list[Series]) -> tuple[list[str], list[tuple[int, list[float | None]]]]:
+    by_step: dict[int, dict[str, float]] = {}
+    for item in series:
+        for step, value in item.points:
+            by_step.setdefault(step, {})[item.name] = value
+    names = [item.name for item in series]
+    return names, [(step, [by_step[step].get(name) for name in names]) for step in sorted(by_step)]
+
+
+@require_safe
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def run_metrics(request: ProjectRequest, pk: int) -> HttpResponse:
+    found = _run(request, pk)
+    names, rows = _rows(metric_series(found))
+    response = HttpResponse(content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="run-{found.pk}-metrics.csv"'
+    writer = csv.writer(response)
+    # A leading =, +, - or @ would be a formula to a spreadsheet.
+    writer.writerow(["step", *(f"'{name}" if name[:1] in "=+-@" else name for name in names)])
+    writer.writerows([step, *values] for step, values in rows)
+    return response
+
+
+@require_safe
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def run_chart(request: ProjectRequest, pk: int, key: str) -> HttpResponse:
+    found = _run(request, pk)
+    chart = next((chart for chart in charts_of(metric_series(found)) if chart.key == key), None)
+    if chart is None:
+        raise Http404
+    response = HttpResponse(draw(chart, standalone=True), content_type="image/svg+xml")
+    response["Content-Disposition"] = f'attachment; filename="run-{found.pk}-{chart.key}.svg"'
+    return response
+
+
+@require_safe
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def run_log(request: ProjectRequest, pk: int) -> FileResponse:
+    found = _run(request, pk)
+    try:
+        file = log_path(found).open("rb")
+    except FileNotFoundError as error:
+        raise Http404(_("This run has no log yet.")) from error
+    return FileResponse(
+        file, as_attachment=True, filename=f"run-{found.pk}.log", content_type="text/plain; charset=utf-8"
+    )
+
+
+@require_POST
+@member_required(Role.ADMIN)
+def run_cancel(request: ProjectRequest, pk: int) -> HttpResponse:
+    found = _run(request, pk)
+    if found.is_active:
+        cancel_run(run=found, user=request.user)
+        messages.success(request, _("The run is being stopped."))
+    else:
+        messages.info(request, _("The run had ended already."))
+    return redirect("run", request.membership.project.slug, found.pk)
+
+
+@require_POST
+@member_required(Role.ADMIN)
+def run_retry(request: ProjectRequest, pk: int) -> HttpResponse:
+    found = _run(request, pk)
+    try:
+        again = retry_run(run=found, user=request.user)
+    except InvalidArguments as error:
+        messages.error(request, _("It cannot be started again: %(why)s") % {"why": " ".join(error.errors.values())})
+        return redirect("run", request.membership.project.slug, found.pk)
+    messages.success(request, _("A new run with the same arguments is queued."))
+    return redirect("run", request.membership.project.slug, again.pk)
