@@ -31,7 +31,7 @@ def estimate_run(
     inputs: dict[str, Checkpoint],
     dataset_version: DatasetVersion | None,
 ) -> Estimate | None:
-    """None where the arguments do not say enough, or the dataset cannot be read."""
+    """None where the arguments do not say enough."""
     try:
         if METHODS[method].makes == "completions":
             rows = min(project.prompts.count(), arguments["num_prompts"])
@@ -44,7 +44,7 @@ def estimate_run(
             steps = arguments["max_steps"]
             if steps <= 0:
                 steps = math.ceil(math.ceil(rows / batch) * arguments["num_train_epochs"])
-    except (KeyError, OSError, ValueError):
+    except KeyError:
         return None
     earlier = _latest_like(project, method, inputs.get("policy"))
     pace = _seconds_per_step(earlier) if earlier else None

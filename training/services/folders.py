@@ -15,11 +15,11 @@ from django.core.files.storage import default_storage
 from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS
 
+from .datasets import dataset_files
 from .failures import RunFailed
 from .generation import prompts_to_answer
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
-DATASET_FILES = ("rankings.parquet", "demonstrations.parquet")
 
 
 def run_folder(run: Run) -> Path:
@@ -87,11 +87,10 @@ def lay_folder(run: Run, folder: Path) -> None:
     data = folder / "data"
     data.mkdir(exist_ok=True)
     if run.dataset_version:
-        source = Path(default_storage.path(run.dataset_version.folder))
-        for name in DATASET_FILES:
-            if not (source / name).is_file():
-                raise RunFailed("bad_dataset", f"The files of dataset version {run.dataset_version} are gone: {name}.")
-            _link(source / name, data / name)
+        for path in dataset_files(run.dataset_version):
+            if not path.is_file():
+                raise RunFailed("bad_dataset", f"{path.name} of dataset version {run.dataset_version} is gone.")
+            _link(path, data / path.name)
     if METHODS[run.method].makes == "completions" and not (data / "prompts.jsonl").exists():
         _write_prompts(run, data / "prompts.jsonl")
     inputs = {item.role: model_of(item.checkpoint) for item in run.run_inputs.select_related("checkpoint__parent")}

@@ -12,7 +12,7 @@ from training.models import Checkpoint, Run, RunInput
 from training.recipes.arguments import METHODS, InvalidArguments, Method, parse_arguments, to_json
 from training.tasks import run as run_task
 
-from .datasets import training_rows
+from .datasets import dataset_files, training_rows
 from .folders import missing_weights
 
 
@@ -95,11 +95,9 @@ def _wrong_dataset(project: Project, method: Method, version: DatasetVersion | N
             "version": version,
             "state": Job.State(version.state).label.lower(),
         }
-    try:
-        rows = training_rows(version, method.name, arguments)
-    except (OSError, ValueError):
-        return _("The files of dataset version %(version)s cannot be read. Build a new version.") % {"version": version}
-    if rows:
+    if not all(path.is_file() for path in dataset_files(version)):
+        return _("The files of dataset version %(version)s are gone. Build a new version.") % {"version": version}
+    if training_rows(version, method.name, arguments):
         return ""
     if method.name == "sft":
         return _("Dataset version %(version)s has nothing to imitate in its training split.") % {"version": version}
