@@ -4,8 +4,9 @@ import logging
 import secrets
 from collections.abc import Callable
 
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
 logger = logging.getLogger("podium.errors")
@@ -22,7 +23,9 @@ class ErrorReferenceMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         return self.get_response(request)
 
-    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse:
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, Http404 | PermissionDenied | BadRequest | SuspiciousOperation):
+            return None  # answers, not failures: Django has pages for them
         reference = secrets.token_hex(4)
         logger.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=exception)
         away = isinstance(exception, OperationalError | InterfaceError)
