@@ -14,7 +14,7 @@ K_MIN, K_MAX = 2, 9
 
 class ProjectQuerySet(models.QuerySet["Project"]):
     def of(self, user: User) -> "ProjectQuerySet":
-        return self.filter(memberships__user=user)
+        return self.filter(memberships__user=user, memberships__left_at=None)
 
 
 class Project(models.Model):
@@ -73,8 +73,16 @@ def new_pseudonym() -> str:
     return f"annotator-{secrets.token_hex(4)}"
 
 
+class MembershipQuerySet(models.QuerySet["Membership"]):
+    def present(self) -> "MembershipQuerySet":
+        return self.filter(left_at=None)
+
+
 class Membership(models.Model):
-    """A person's role in a project, and the name they bear in its exports."""
+    """A person's role in a project, and the name they bear in its exports.
+
+    Whoever leaves keeps the row, so that their rankings keep their pseudonym and a dataset built again is the same.
+    """
 
     class Role(models.TextChoices):
         ANNOTATOR = "annotator", _("Annotator")
@@ -86,8 +94,11 @@ class Membership(models.Model):
     role = models.CharField(max_length=10, choices=Role)
     pseudonym = models.CharField(max_length=40, default=new_pseudonym, editable=False)
     joined_at = models.DateTimeField(auto_now_add=True)
+    left_at = models.DateTimeField(null=True, editable=False)
     queue_priority = models.IntegerField(null=True, editable=False, help_text="How far this person is in the queue:")
     queue_task = models.BigIntegerField(null=True, editable=False, help_text="priority and id of the last task taken")
+
+    objects = MembershipQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -85,9 +85,9 @@ WITH taken AS MATERIALIZED (
 )
 INSERT INTO annotate_assignment
     (project_id, task_id, annotator_id, state, lease_until, shown_order, token, skip_reason, opened_at)
-SELECT %(project)s, counted.id, %(annotator)s, 'leased', now() + %(lease)s,
+SELECT %(project)s, counted.id, %(annotator)s, 'leased', %(lease_until)s,
     (SELECT array_agg(completion_id ORDER BY random()) FROM annotate_taskcompletion WHERE task_id = counted.id),
-    gen_random_uuid(), '', clock_timestamp()
+    gen_random_uuid(), '', %(now)s
 FROM counted
 ON CONFLICT (task_id, annotator_id) DO UPDATE
     SET state = 'leased', lease_until = excluded.lease_until, opened_at = excluded.opened_at, ended_at = NULL
@@ -111,12 +111,12 @@ class Shown:
 
 def lock_membership(membership: Membership) -> Membership:
     """The same membership, read anew under its row lock. Raises Membership.DoesNotExist when it was removed meanwhile."""
-    place = Membership.objects.select_for_update().values_list("role", "queue_priority", "queue_task")
+    place = Membership.objects.present().select_for_update().values_list("role", "queue_priority", "queue_task")
     membership.role, membership.queue_priority, membership.queue_task = place.get(pk=membership.pk)
     return membership
 
 
-def lease_end(project: Project) -> timedelta:
+def lease_time(project: Project) -> timedelta:
     return timedelta(minutes=project.lease_minutes)
 
 
@@ -163,20 +163,22 @@ def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment |
 
 
 def _lease_next(membership: Membership) -> Assignment | None:
+    now = timezone.now()
     parameters = {
+        "now": now,
+        "lease_until": now + lease_time(membership.project),
         "annotator": membership.user_id,
         "project": membership.project_id,
         "membership": membership.pk,
         "priority": membership.queue_priority,
         "place": membership.queue_task,
-        "lease": lease_end(membership.project),
     }
     return next(iter(Assignment.objects.raw(LEASE_NEXT, parameters)), None)
 
 
 def renew_lease(*, project: Project, assignment: Assignment) -> bool:
     """Keep a task that is still held. False when it no longer is."""
-    assignment.lease_until = timezone.now() + lease_end(project)
+    assignment.lease_until = timezone.now() + lease_time(project)
     held = Assignment.objects.filter(pk=assignment.pk, state=State.LEASED)
     return bool(held.update(lease_until=assignment.lease_until))
 
@@ -229,7 +231,7 @@ def save_draft(*, membership: Membership, pk: int, token: Any, draft: dict[str, 
     now = timezone.now()
     mine = Assignment.objects.filter(pk=pk, annotator_id=membership.user_id, project_id=membership.project_id)
     opening = mine.filter(token=token)
-    lease_until = now + lease_end(membership.project)
+    lease_until = now + lease_time(membership.project)
     if opening.filter(state=State.LEASED).update(draft=draft, draft_saved_at=now, lease_until=lease_until):
         return
     if not opening.filter(state=State.EXPIRED).update(draft=draft, draft_saved_at=now):
@@ -282,7 +284,8 @@ def expire_leases(*, project: Project | None = None) -> int:
 
 @transaction.atomic
 def _expire_batch(project: Project | None) -> tuple[int, int]:
-    lapsed = Assignment.objects.filter(state=State.LEASED, lease_until__lt=timezone.now())
+    now = timezone.now()
+    lapsed = Assignment.objects.filter(state=State.LEASED, lease_until__lt=now)
     if project is not None:
         lapsed = lapsed.filter(project=project)
     task_ids = list(lapsed.order_by("lease_until").values_list("task_id", flat=True)[:EXPIRE_BATCH])
@@ -300,8 +303,8 @@ def _expire_batch(project: Project | None) -> tuple[int, int]:
         cursor.execute(
             """
             WITH ended AS (
-                UPDATE annotate_assignment SET state = 'expired', ended_at = now()
-                WHERE task_id = ANY(%s) AND state = 'leased' AND lease_until < now() RETURNING task_id
+                UPDATE annotate_assignment SET state = 'expired', ended_at = %s
+                WHERE task_id = ANY(%s) AND state = 'leased' AND lease_until < %s RETURNING task_id
             ), counts AS (
                 SELECT task_id, count(*) AS ended FROM ended GROUP BY task_id
             ), freed AS (
@@ -309,7 +312,7 @@ def _expire_batch(project: Project | None) -> tuple[int, int]:
             )
             SELECT coalesce(sum(ended), 0) FROM counts
             """,
-            [locked],
+            [now, locked, now],
         )
         return len(task_ids), int(cursor.fetchone()[0])
 

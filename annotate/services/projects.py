@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection, transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Membership, Project, User, record
@@ -36,8 +37,13 @@ def change_settings(*, membership: Membership, project: Project, changes: dict[s
 @transaction.atomic
 def add_member(*, membership: Membership, user: User, role: str) -> Membership:
     """Raises Refused when the person is a member already."""
-    added, created = Membership.objects.get_or_create(project=membership.project, user=user, defaults={"role": role})
-    if not created:
+    added, created = Membership.objects.select_for_update().get_or_create(
+        project=membership.project, user=user, defaults={"role": role}
+    )
+    if added.left_at:
+        added.role, added.left_at = role, None
+        added.save(update_fields=["role", "left_at"])
+    elif not created:
         raise Refused("already_member", _("%(name)s is a member already.") % {"name": user.username})
     record(membership.user, "member.added", f"user:{user.pk}", project=membership.project, role=role)
     return added
@@ -76,12 +82,13 @@ def remove_member(*, membership: Membership, member: Membership) -> None:
         role=member.role,
         pseudonym=member.pseudonym,
     )
-    member.delete()
+    member.left_at = timezone.now()
+    member.save(update_fields=["left_at"])
 
 
 def _keep_an_admin(member: Membership) -> None:
     # All of them are locked, in one order: two admins who remove each other at once are not both obeyed.
-    admins = Membership.objects.filter(project_id=member.project_id, role=Role.ADMIN).order_by("pk")
+    admins = Membership.objects.present().filter(project_id=member.project_id, role=Role.ADMIN).order_by("pk")
     if list(admins.select_for_update().values_list("pk", flat=True)) == [member.pk]:
         raise Refused("last_admin", _("A project needs an admin. Make somebody else admin first."))
 
@@ -106,7 +113,7 @@ BOUNDED_COUNTS = {
     "rankings": "FROM annotate_ranking WHERE project_id = %(project)s AND is_current",
     "demonstrations": "FROM annotate_demonstration WHERE project_id = %(project)s AND withdrawn_at IS NULL",
     "flags": "FROM annotate_flag WHERE project_id = %(project)s AND settled_at IS NULL",
-    "members": "FROM annotate_membership WHERE project_id = %(project)s",
+    "members": "FROM annotate_membership WHERE project_id = %(project)s AND left_at IS NULL",
 }
 
 

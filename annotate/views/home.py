@@ -1,16 +1,18 @@
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
+from annotate.access import SignedInRequest
 from annotate.models import Membership, Project
 
 
 @require_GET
 @login_required
-def home(request: HttpRequest) -> HttpResponse:
+def home(request: SignedInRequest) -> HttpResponse:
     memberships = (
-        Membership.objects.filter(user_id=request.user.pk)
+        Membership.objects.present()
+        .filter(user_id=request.user.pk)
         .exclude(project__state=Project.State.ARCHIVED)
         .select_related("project")
         .order_by("project__name")
