@@ -295,7 +295,9 @@ def wait_for_web(web: Program, port: int) -> None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2):
                 return
-        except (urllib.error.URLError, OSError):
+        except urllib.error.HTTPError as error:
+            raise ServiceError(f"the web server answers {error.code}:\n{tail(web.log)}") from None
+        except OSError:
             time.sleep(0.05)
     raise ServiceError(f"the web server did not answer within 120 s:\n{tail(web.log)}")
 
