@@ -21,6 +21,7 @@ class SignedInRequest(HttpRequest):
     """What a view behind `login_required` is given."""
 
     user: User
+    htmx: HtmxDetails
 
 
 class ProjectRequest(SignedInRequest):

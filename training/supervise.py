@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from annotate.jobs import Cancelled, Fenced, Job, beat, claim, finish, release
@@ -53,7 +52,7 @@ def attempt_run(pk: int, *, shutting_down: Callable[[], bool]) -> bool:
             return _attempt(run, folder, lock, shutting_down)
     except BlockingIOError:
         logger.warning("run %s: a process of an earlier attempt is still alive", run.pk)
-        give_back(run, note="Waiting for the earlier attempt to end")
+        persist(lambda: release(run, note="Waiting for the earlier attempt to end"))
         return False
     except Fenced:
         logger.warning("run %s: another worker holds it now", run.pk)
@@ -85,13 +84,13 @@ def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool
             asked = _watch(run, child, events, shutting_down)
             code = child.process.returncode
     except (SystemExit, KeyboardInterrupt):  # a cold shutdown: the child is dead by now
-        give_back(run, note=STOPPED_WITH_WORKER)
+        persist(lambda: release(run, note=STOPPED_WITH_WORKER))
         raise
-    persist(lambda: _copy_all(events))
+    persist(lambda: _copy_rest(run, events))
     if asked == "cancel":
         persist(lambda: finish(run, Job.State.CANCELLED, log_tail=log_tail(run), seconds_left=None))
     elif code == INTERRUPTED or (asked and code != 0):
-        give_back(run, note=STOPPED_WITH_WORKER)
+        persist(lambda: release(run, note=STOPPED_WITH_WORKER))
         return True
     elif code != 0:
         raise _failure(code, events)
@@ -198,21 +197,12 @@ def _fail(run: Run, failure: RunFailed) -> None:
     finish(run, Job.State.FAILED, error=failure.message, cause=failure.cause, log_tail=log_tail(run), seconds_left=None)
 
 
-def _copy_all(events: EventCopy) -> None:
+def _copy_rest(run: Run, events: EventCopy) -> None:
+    """What the recipe wrote since the last copy, its last step included."""
     while events.copy():
         pass
-
-
-def give_back(run: Run, *, note: str) -> None:
-    """Back to the queue; a run that was cancelled meanwhile ends instead."""
-
-    @transaction.atomic
-    def put() -> None:
-        release(run, note=note)
-        left = Run.objects.filter(pk=run.pk, state=Job.State.QUEUED, cancel_requested=True)
-        left.update(state=Job.State.CANCELLED, finished_at=Now())
-
-    persist(put)
+    with suppress(Cancelled):
+        beat(run, lease=lease(), **events.progress)
 
 
 def persist(write: Callable[[], Result]) -> Result:

@@ -43,7 +43,7 @@ class Command(BaseCommand):
             version = project.dataset_versions.filter(number=options["dataset"]).first()
             if version is None:
                 raise CommandError(f"The project has no dataset version {options['dataset']}.")
-        user = project.created_by
+        user: User | None = project.created_by
         if options["user"] and (user := User.objects.filter(username=options["user"]).first()) is None:
             raise CommandError(f"There is no user “{options['user']}”.")
         try:
