@@ -128,6 +128,7 @@ function draw() {
   const focused = document.activeElement?.dataset?.chip;
   form.classList.toggle("all-bad", allBad);
   form.classList.toggle("picking", picked !== null);
+  form.classList.toggle("complete", isComplete());
   for (const card of form.querySelectorAll(".card")) {
     const letter = card.dataset.letter;
     const index = placeOf(letter);
@@ -341,6 +342,8 @@ function openIdeal() {
   }
   dialog.showModal();
   text.focus();
+  if (!ideal) text.setSelectionRange(0, 0);
+  text.scrollTop = 0;
 }
 
 taskBox.addEventListener("change", (event) => {

@@ -1,0 +1,129 @@
+"""Connections drop, sessions end, laptops close: a ranking is stored once and a draft survives."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from annotate.models import Assignment, Ranking
+from tests.browser.pages import make_tasks, open_ranking, places_on_page, press, token_of, wait_for_task_after
+from tests.conftest import PASSWORD
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def page(open_page, project, bob) -> Page:
+    make_tasks(project, 3)
+    return open_ranking(open_page(bob), project)
+
+
+def test_a_draft_survives_a_reload(page, project, open_page, bob):
+    token = token_of(page)
+    press(page, "b 1 a 2 d 2")
+    expect(page.locator("#draft-state")).to_have_text("Draft saved")
+    page.reload()
+    assert token_of(page) == token
+    assert places_on_page(page) == [["B"], ["A", "D"], [], []]
+    elsewhere = open_ranking(open_page(bob), project)
+    assert places_on_page(elsewhere) == [["B"], ["A", "D"], [], []]
+
+
+def test_a_draft_is_saved_when_the_page_is_left_at_once(page, project):
+    press(page, "c 1")
+    page.goto("about:blank")
+    open_ranking(page, project)
+    assert places_on_page(page) == [["C"], [], [], []]
+
+
+def test_a_dropped_connection_is_said_and_the_ranking_is_stored_once_when_it_is_back(page, open_page):
+    press(page, "a 1 b 2 c 3 d 4")
+    token = token_of(page)
+    page.context.set_offline(True)
+    press(page, "Enter")
+    expect(page.get_by_role("alert").first).to_contain_text("Connection lost. Your ranking is kept here")
+    assert places_on_page(page) == [["A"], ["B"], ["C"], ["D"]]
+    assert not Ranking.objects.exists()
+    page.context.set_offline(False)
+    wait_for_task_after(page, token)
+    expect(page.locator("#trouble")).to_be_hidden()
+    assert Ranking.objects.count() == 1
+    open_page.problems.clear()
+
+
+def test_an_answer_that_got_lost_on_its_way_is_asked_for_again_and_stored_once(page, open_page):
+    answered = []
+
+    def lose_the_first_answer(route):
+        if not answered:
+            answered.append(route.fetch().status)
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/submit", lose_the_first_answer)
+    token = token_of(page)
+    press(page, "a 1 b 2 c 3 d 4 Enter")
+    wait_for_task_after(page, token)
+    assert answered == [200]
+    assert Ranking.objects.count() == 1
+    open_page.problems.clear()
+
+
+def test_a_draft_written_offline_is_saved_when_the_connection_is_back(page, open_page):
+    page.context.set_offline(True)
+    press(page, "d 1")
+    expect(page.locator("#draft-state")).to_have_text("Draft not saved yet")
+    page.context.set_offline(False)
+    expect(page.locator("#draft-state")).to_have_text("Draft saved")
+    draft = Assignment.objects.get(state="leased").draft
+    assert draft
+    assert draft["places"] == [["D"], [], [], []]
+    open_page.problems.clear()
+
+
+def test_enter_pressed_twice_stores_one_ranking(page):
+    token = token_of(page)
+    press(page, "a 1 b 2 c 3 d 4 Enter Enter")
+    wait_for_task_after(page, token)
+    press(page, "Enter")
+    expect(page.locator("#ranking")).to_be_visible()
+    assert Ranking.objects.count() == 1
+
+
+def test_two_tabs_submit_the_same_task_and_one_ranking_is_stored(page, project, open_page):
+    press(page, "a 1 b 2 c 3 d 4")
+    expect(page.locator("#draft-state")).to_have_text("Draft saved")
+    other = page.context.new_page()
+    open_ranking(other, project)
+    token = token_of(other)
+    press(other, "Enter")
+    wait_for_task_after(other, token)
+    press(page, "d 1 Enter")
+    expect(page.locator("#trouble")).to_contain_text("submitted")
+    page.get_by_role("button", name="Go on to the next task").click()
+    wait_for_task_after(page, token)
+    assert Ranking.objects.count() == 1
+    open_page.problems.clear()
+
+
+def test_signed_out_in_between_nothing_is_lost(page, open_page):
+    press(page, "d 1 c 2 b 3 a 4")
+    expect(page.locator("#draft-state")).to_have_text("Draft saved")
+    token = token_of(page)
+    page.context.clear_cookies()
+    press(page, "Enter")
+    alert = page.locator("#trouble")
+    expect(alert).to_contain_text("You are signed out")
+    assert places_on_page(page) == [["D"], ["C"], ["B"], ["A"]]
+    with page.context.expect_page() as opened:
+        alert.get_by_role("link", name="Sign in").click()
+    sign_in = opened.value
+    sign_in.get_by_label("User name").fill("bob")
+    sign_in.get_by_label("Password").fill(PASSWORD)
+    sign_in.get_by_role("button", name="Sign in").click()
+    expect(sign_in.locator("#ranking")).to_be_visible()
+    page.bring_to_front()
+    page.locator("#submit").click()
+    wait_for_task_after(page, token)
+    expect(alert).to_be_hidden()
+    assert Ranking.objects.count() == 1
+    open_page.problems.clear()
