@@ -1,0 +1,351 @@
+"""Dataset versions: what they freeze, that they never change, and their page."""
+
+import io
+import json
+from datetime import UTC, datetime, timedelta
+
+import pyarrow.parquet as pq
+import pytest
+from django.core.management import CommandError, call_command
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate import jobs
+from annotate.models import (
+    Assignment,
+    Completion,
+    DatasetVersion,
+    Demonstration,
+    Membership,
+    Prompt,
+    RankedCompletion,
+    Ranking,
+    Source,
+    completion_hash,
+    content_hash,
+)
+from annotate.services.datasets import FILES, Filters, create_version, verify
+from annotate.services.rankings import undo_last
+from annotate.tasks import build_dataset_version
+from tests.conftest import make_task, make_user, signed_in
+
+
+def rank(task, user, ranks: list[int], *, verdict: str = "ranked", seconds: float = 30, **changes) -> Ranking:
+    """A stored ranking: `ranks` belong to the task's completions in their stored order."""
+    completions = list(task.completions.order_by("pk"))
+    assignment = Assignment.objects.create(
+        project=task.project,
+        task=task,
+        annotator=user,
+        state="submitted",
+        lease_until=timezone.now(),
+        shown_order=[completion.pk for completion in completions],
+    )
+    task.submitted += 1
+    task.overlap = max(task.overlap, task.submitted)
+    task.save()
+    ranking = Ranking.objects.create(
+        project=task.project,
+        task=task,
+        assignment=assignment,
+        annotator=user,
+        token=assignment.token,
+        verdict=verdict,
+        seconds=seconds,
+        **changes,
+    )
+    RankedCompletion.objects.bulk_create(
+        RankedCompletion(ranking=ranking, completion=completion, rank=place)
+        for completion, place in zip(completions, ranks, strict=True)
+    )
+    return ranking
+
+
+def demonstrate(project, user, question: str, text: str) -> Demonstration:
+    messages = [{"role": "user", "content": question}]
+    prompt, _ = Prompt.objects.get_or_create(
+        project=project, content_hash=content_hash(messages), defaults={"messages": messages}
+    )
+    source, _ = Source.objects.get_or_create(project=project, name="people", defaults={"kind": "person"})
+    completion = Completion.objects.create(prompt=prompt, source=source, text=text, content_hash=completion_hash(text))
+    return Demonstration.objects.create(completion=completion, project=project, author=user)
+
+
+def build(project, user, **options) -> DatasetVersion:
+    version = create_version(project=project, user=user, **options)
+    build_dataset_version(version.pk)
+    version.refresh_from_db()
+    return version
+
+
+def rankings_of(version, storage) -> list[dict]:
+    return pq.read_table(storage / version.folder / "rankings.parquet").to_pylist()
+
+
+def files_of(version, storage) -> list[bytes]:
+    return [(storage / version.folder / name).read_bytes() for name in FILES]
+
+
+def test_a_version_holds_each_ranking_whole(project, bob, storage):
+    task = make_task(project)
+    ranking = rank(task, bob, [2, 1, 3, 2], reasons=["clearer"], comment="Close.")
+    version = build(project, bob, note="First")
+    assert (version.state, version.error, version.number) == ("succeeded", "", 1)
+    (row,) = rankings_of(version, storage)
+    pseudonym = Membership.objects.get(user=bob).pseudonym
+    assert row == {
+        "ranking": ranking.uid.hex,
+        "prompt_id": task.prompt.content_hash,
+        "prompt": [{"role": "user", "content": "Why is the sky blue?"}],
+        "completions": [
+            {"completion": f"Why is the sky blue? Answer {number}.", "reasoning": "", "source": "imported"}
+            for number in range(1, 5)
+        ],
+        "ranks": [2, 1, 3, 2],
+        "verdict": "ranked",
+        "annotator": pseudonym,
+        "weight": 1.0,
+        "reasons": ["clearer"],
+        "comment": "Close.",
+        "seconds": 30.0,
+        "created": ranking.created_at,
+        "split": row["split"],
+    }
+    counts = version.counts
+    assert (counts["rankings"], counts["pairs"], counts["ties"], counts["all_bad"]) == (1, 5, 1, 0)
+    assert verify(version)
+
+
+def test_all_bad_has_no_order_and_no_pairs(project, bob, storage):
+    rank(make_task(project), bob, [1, 1, 1, 1], verdict="all_bad")
+    version = build(project, bob)
+    assert rankings_of(version, storage)[0]["ranks"] == [1, 1, 1, 1]
+    assert (version.counts["all_bad"], version.counts["pairs"], version.counts["ties"]) == (1, 0, 0)
+
+
+def test_the_same_input_gives_the_same_bytes_whatever_happened_since(project, bob, storage):
+    for number in range(20):
+        rank(make_task(project, f"Question {number}?"), bob, [1, 2, 3, 4])
+    demonstration = demonstrate(project, bob, "Question 1?", "An ideal answer.")
+    first = build(project, bob)
+    before = files_of(first, storage)
+
+    undo_last(membership=Membership.objects.get(user=bob))
+    demonstration.withdrawn_at = timezone.now()
+    demonstration.save()
+    rank(make_task(project, "A later question?"), bob, [4, 3, 2, 1])
+    second = build(project, bob)
+    same = build(project, bob, as_of=first.as_of)
+
+    assert files_of(first, storage) == before == files_of(same, storage)
+    assert same.content_hash == first.content_hash != second.content_hash
+    assert verify(first)
+    assert verify(second)
+    assert (second.counts["rankings"], second.counts["demonstrations"]) == (20, 0)
+
+
+def test_deleting_rankings_leaves_versions_as_they_are(project, bob, storage):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    version = build(project, bob)
+    before = files_of(version, storage)
+    Ranking.objects.all().delete()
+    Membership.objects.filter(user=bob).delete()
+    assert files_of(version, storage) == before
+    assert verify(version)
+
+
+def test_verify_notices_a_changed_or_missing_file(project, bob, storage):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    version = build(project, bob)
+    path = storage / version.folder / "rankings.parquet"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    assert not verify(version)
+    path.unlink()
+    assert not verify(version)
+    build(project, bob, as_of=version.as_of)
+    assert verify(version)
+
+
+def test_a_prompt_is_never_on_both_sides_and_keeps_its_side(project, alice, bob, storage):
+    for number in range(200):
+        task = make_task(project, f"Question {number}?", ["Yes", "No"])
+        rank(task, bob, [1, 2])
+        rank(task, alice, [2, 1])
+    version = build(project, bob, test_fraction=0.2)
+    sides: dict[str, set[str]] = {}
+    for row in rankings_of(version, storage):
+        sides.setdefault(row["prompt_id"], set()).add(row["split"])
+    assert all(len(side) == 1 for side in sides.values())
+    assert version.counts["train"] + version.counts["test"] == 400
+    assert 40 <= version.counts["test"] <= 120
+    larger = build(project, bob, test_fraction=0.5)
+    test_prompts = {row["prompt_id"] for row in rankings_of(version, storage) if row["split"] == "test"}
+    assert test_prompts < {row["prompt_id"] for row in rankings_of(larger, storage) if row["split"] == "test"}
+    assert build(project, bob, test_fraction=0).counts["test"] == 0
+
+
+def test_each_filter_counts_what_it_dropped(project, alice, bob):
+    carol = make_user("carol")
+    excluded = Membership.objects.create(project=project, user=carol, role="annotator").pseudonym
+    tasks = [make_task(project, f"Question {number}?", ["Yes", "No"]) for number in range(4)]
+    Prompt.objects.exclude(pk=tasks[3].prompt_id).update(tags=["maths"])
+    rank(tasks[0], bob, [1, 2])
+    rank(tasks[0], alice, [1, 2])
+    rank(tasks[0], carol, [1, 2])
+    rank(tasks[1], bob, [1, 2], seconds=1)
+    rank(tasks[1], alice, [1, 1], verdict="all_bad")
+    rank(tasks[2], bob, [1, 2])
+    rank(tasks[3], bob, [1, 2])
+    old = rank(tasks[2], alice, [1, 2])
+    Ranking.objects.filter(pk=old.pk).update(created_at=datetime(2020, 1, 1, tzinfo=UTC))
+    version = build(
+        project,
+        bob,
+        filters=Filters(
+            since=timezone.now() - timedelta(days=1),
+            until=timezone.now() + timedelta(days=1),
+            exclude_annotators=(excluded,),
+            min_seconds=2,
+            exclude_all_bad=True,
+            tags=("maths", "physics"),
+            min_rankings=2,
+        ),
+    )
+    assert version.counts["rankings"] == 2
+    assert version.counts["dropped"] == {
+        "since": 1,
+        "exclude_annotators": 1,
+        "min_seconds": 1,
+        "exclude_all_bad": 1,
+        "tags": 1,
+        "min_rankings": 1,
+    }
+
+
+def test_filters_survive_their_json():
+    filters = Filters(since=datetime(2025, 1, 1, tzinfo=UTC), exclude_annotators=("a",), min_seconds=2.5, tags=("x",))
+    assert Filters.from_json(json.loads(json.dumps(filters.to_json()))) == filters
+    with pytest.raises(ValueError, match="unknown filters: order_by"):
+        Filters.from_json({"order_by": "password"})
+
+
+def test_who_left_keeps_one_pseudonym_and_no_name(project, alice, bob, storage):
+    for number in range(2):
+        rank(make_task(project, f"Question {number}?"), bob, [1, 2, 3, 4])
+    Membership.objects.filter(user=bob).delete()
+    names = {row["annotator"] for row in rankings_of(build(project, alice), storage)}
+    assert len(names) == 1
+    assert "bob" not in names.pop()
+
+
+def test_nothing_to_freeze_fails_and_says_why(project, bob):
+    empty = build(project, bob)
+    assert empty.state == "failed"
+    assert "no rankings yet" in empty.error
+    rank(make_task(project), bob, [1, 2, 3, 4], seconds=1)
+    strict = build(project, bob, filters=Filters(min_seconds=5))
+    assert strict.state == "failed"
+    assert "min_seconds: 1" in strict.error
+
+
+def test_a_full_disk_fails_the_version_in_words(project, bob, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    monkeypatch.setattr("annotate.services.datasets._store", full)
+    version = build(project, bob)
+    assert version.state == "failed"
+    assert "The disk is full" in version.error
+
+
+def test_cancel_stops_a_build_and_leaves_no_files(project, bob, storage, monkeypatch):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    version = create_version(project=project, user=bob)
+    real = jobs.beat
+
+    def cancelled_meanwhile(job, **changes):
+        jobs.request_cancel(version)
+        real(job, **changes)
+
+    monkeypatch.setattr(jobs, "beat", cancelled_meanwhile)
+    build_dataset_version(version.pk)
+    version.refresh_from_db()
+    assert version.state == "cancelled"
+    assert not list(storage.rglob("*.parquet"))
+
+
+def test_versions_are_numbered_per_project(project, bob):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    assert [build(project, bob).number for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_researcher_builds_a_version_on_the_page(project, bob, rita):
+    rank(make_task(project, "Is <b>this</b> safe?"), bob, [1, 2, 3, 4])
+    client = signed_in(rita)
+    url = reverse("datasets", args=[project.slug])
+    assert "No version yet" in client.get(url).content.decode()
+    response = client.post(url, {"note": "Weekly", "test_fraction": "0.2", "min_seconds": "1", "min_rankings": "1"})
+    assert response.status_code == 302, response.content.decode()
+    page = client.get(response.url)
+    assert 'hx-trigger="every 2s"' in page.content.decode()
+    version = DatasetVersion.objects.get()
+    assert (version.test_fraction, version.created_by, version.filters["min_seconds"]) == (0.2, rita, 1)
+    build_dataset_version(version.pk)
+    fragment = client.get(response.url, headers={"HX-Request": "true"})
+    assert fragment.headers["HX-Refresh"] == "true"
+    html = client.get(response.url).content.decode()
+    version.refresh_from_db()
+    assert version.content_hash in html
+    assert "Is &lt;b&gt;this&lt;/b&gt; safe?" in html
+    assert "tides-v1-preference-train.jsonl" in html
+    assert "Shortest time" in html
+    assert "bob" not in html
+    assert "Weekly" in client.get(url).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("test_fraction", "0.6"),
+        ("test_fraction", "nan"),
+        ("min_seconds", "-1"),
+        ("since", "yesterday"),
+        ("exclude_annotators", "bob"),
+    ],
+)
+def test_the_form_refuses_impossible_values(project, rita, field, value):
+    data = {"test_fraction": "0.1", field: value}
+    response = signed_in(rita).post(reverse("datasets", args=[project.slug]), data)
+    assert response.status_code == 422
+    assert "field-error" in response.content.decode()
+    assert not DatasetVersion.objects.exists()
+
+
+@pytest.mark.parametrize(("person", "status"), [("alice", 200), ("bob", 403), ("rita", 200), ("charlie", 404)])
+def test_researchers_and_admins_see_datasets(request, project, alice, bob, person, status):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    version = build(project, alice)
+    client = signed_in(request.getfixturevalue(person))
+    for name, args in (("datasets", []), ("dataset", [version.number]), ("dataset_download", [version.number])):
+        assert client.get(reverse(name, args=[project.slug, *args])).status_code == status
+
+
+def test_the_commands_build_and_export(project, bob, tmp_path):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    out = io.StringIO()
+    call_command("build_dataset", project.slug, note="By command", test_fraction=0.0, stdout=out)
+    assert "v1 of tides: 1 rankings (1 train, 0 test), 6 pairs" in out.getvalue()
+    assert DatasetVersion.objects.get().content_hash in out.getvalue()
+    path = tmp_path / "pairs.jsonl"
+    call_command("export_dataset", project.slug, 1, path)
+    assert len(path.read_text().splitlines()) == 6
+    with pytest.raises(CommandError, match="exists already"):
+        call_command("export_dataset", project.slug, 1, path)
+    with pytest.raises(CommandError, match="no finished dataset version 2"):
+        call_command("export_dataset", project.slug, 2, path)
+    with pytest.raises(CommandError, match=r"from 0 to 0\.5, not 0\.7"):
+        call_command("build_dataset", project.slug, test_fraction=0.7)
+    with pytest.raises(CommandError, match="they dropped min_seconds: 1"):
+        call_command("build_dataset", project.slug, min_seconds=60.0)

@@ -1,0 +1,201 @@
+"""Exports of a dataset version, loaded as its page says and trained on with TRL."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from django.urls import reverse
+
+from annotate.formats.exporting import FORMATS, SHAPES, loading_lines
+from annotate.models import DatasetVersion, Prompt, content_hash
+from tests.annotate.test_datasets import build, demonstrate, rank
+from tests.conftest import make_task, signed_in
+from tests.recipes.tiny import ENVIRONMENT, save_tiny_model
+
+
+def download(user, version: DatasetVersion, shape: str, format: str = "jsonl", split: str = "all"):
+    url = reverse("dataset_download", args=[version.project.slug, version.number])
+    return signed_in(user).get(url, {"shape": shape, "format": format, "split": split})
+
+
+def rows(user, version: DatasetVersion, shape: str, split: str = "all") -> list[dict]:
+    content = b"".join(download(user, version, shape, split=split).streaming_content).decode()
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def make_turns(task) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, *task.prompt.messages]
+    Prompt.objects.filter(pk=task.prompt_id).update(messages=messages, content_hash=content_hash(messages))
+
+
+@pytest.fixture
+def version(project, alice, bob) -> DatasetVersion:
+    rank(make_task(project, "Sky?", ["Blue", "Red", "None"]), bob, [1, 2, 2])
+    rank(make_task(project, "Sea?", ["Wet", "Dry"]), bob, [1, 1], verdict="all_bad")
+    rank(make_task(project, "Sun?", ["Hot", "Cold"]), bob, [1, 1])
+    demonstrate(project, bob, "Moon?", "Far.")
+    return build(project, alice, test_fraction=0)
+
+
+def test_preferences_leave_out_ties_and_all_bad(version, rita):
+    assert rows(rita, version, "preference") == [
+        {"prompt": "Sky?", "chosen": "Blue", "rejected": "Red"},
+        {"prompt": "Sky?", "chosen": "Blue", "rejected": "None"},
+    ]
+
+
+def test_implicit_and_conversational_preferences_are_messages(version, rita):
+    question = [{"role": "user", "content": "Sky?"}]
+    blue, red = ([{"role": "assistant", "content": text}] for text in ("Blue", "Red"))
+    assert rows(rita, version, "preference-implicit")[0] == {"chosen": question + blue, "rejected": question + red}
+    assert rows(rita, version, "preference-conversational")[0] == {"prompt": question, "chosen": blue, "rejected": red}
+
+
+def test_sft_takes_demonstrations_and_best_completions(version, rita):
+    assert [(row["prompt"][0]["content"], row["completion"][0]["content"]) for row in rows(rita, version, "sft")] == [
+        ("Moon?", "Far."),
+        ("Sky?", "Blue"),
+    ]
+
+
+def test_rankings_are_exported_whole(version, rita):
+    exported = {row["prompt"][0]["content"]: row for row in rows(rita, version, "ranking")}
+    assert exported["Sky?"]["ranks"] == [1, 2, 2]
+    assert exported["Sea?"]["verdict"] == "all_bad"
+    assert len(exported) == 3
+
+
+def test_a_prompt_of_several_turns_makes_all_preferences_conversational(project, alice, bob):
+    task = make_task(project, "Sky?", ["Blue", "Red"])
+    make_turns(task)
+    rank(task, bob, [1, 2])
+    rank(make_task(project, "Sea?", ["Wet", "Dry"]), bob, [1, 2])
+    exported = rows(alice, build(project, alice), "preference")
+    assert len(exported) == 2
+    assert all(isinstance(row["prompt"], list) for row in exported)
+
+
+def test_splits_divide_the_whole(project, alice, bob):
+    for number in range(60):
+        rank(make_task(project, f"Question {number}?", ["Yes", "No"]), bob, [1, 2])
+    version = build(project, alice, test_fraction=0.5)
+    train, test, whole = (rows(alice, version, "preference", split) for split in ("train", "test", "all"))
+    assert train
+    assert test
+    assert len(train) + len(test) == len(whole) == 60
+    assert not {row["prompt"] for row in train} & {row["prompt"] for row in test}
+    assert (len(train), len(test)) == (version.counts["train_pairs"], version.counts["test_pairs"])
+
+
+def test_cells_that_look_like_formulas_are_defused(project, alice, bob):
+    rank(make_task(project, "=1+1", ["@SUM(A1)", "-2"]), bob, [1, 2])
+    content = b"".join(download(alice, build(project, alice), "preference", "csv").streaming_content).decode()
+    assert content == "prompt,chosen,rejected\n'=1+1,'@SUM(A1),'-2\n"
+
+
+def test_a_download_streams_under_a_telling_name(version, rita):
+    response = download(rita, version, "preference", "parquet", "train")
+    assert response.streaming
+    assert response.headers["Content-Disposition"] == 'attachment; filename="tides-v1-preference-train.parquet"'
+    parts = list(response.streaming_content)
+    assert parts[0] == b"PAR1"
+    assert pq.read_table(io.BytesIO(b"".join(parts))).num_rows == 2
+
+
+def test_an_export_comes_from_the_files_never_from_live_tables(version, project, bob, rita):
+    before = rows(rita, version, "ranking")
+    rank(make_task(project, "Later?", ["Yes", "No"]), bob, [1, 2])
+    assert rows(rita, version, "ranking") == before
+
+
+@pytest.mark.parametrize(("name", "value"), [("shape", "pickle"), ("format", "../x"), ("split", "validation")])
+def test_an_unknown_shape_format_or_split_is_not_found(version, rita, name, value):
+    url = reverse("dataset_download", args=[version.project.slug, version.number])
+    assert signed_in(rita).get(url, {name: value}).status_code == 404
+
+
+def test_a_version_without_its_files_says_so(version, rita, storage):
+    (storage / version.folder / "rankings.parquet").unlink()
+    assert download(rita, version, "ranking").status_code == 404
+    page = signed_in(rita).get(reverse("dataset", args=[version.project.slug, version.number]))
+    assert "not on the storage" in page.content.decode()
+
+
+@pytest.fixture(scope="module")
+def tiny_model(tmp_path_factory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+PRELUDE = """
+import datasets, trl
+datasets.disable_progress_bars()
+SETTINGS = dict(output_dir="out", max_steps=1, per_device_train_batch_size=2, report_to="none", use_cpu=True, bf16=False,
+    gradient_checkpointing=False, save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, max_length=64)
+def quick(name):
+    trainer = getattr(trl, name + "Trainer")
+    class Quick(trainer):
+        def __init__(self, model, **options):
+            super().__init__(model, args=getattr(trl, name + "Config")(**SETTINGS), **options)
+        def train(self):
+            result = super().train()
+            assert result.global_step == 1, result
+            print("trained", name, len(self.train_dataset))
+    return Quick
+"""
+
+
+def script(version: DatasetVersion, model: Path) -> str:
+    """Runs the very lines that the page shows, for each shape and format, with a quick trainer in place of TRL's."""
+    parts = [PRELUDE]
+    for shape in SHAPES:
+        for format in FORMATS:
+            lines = loading_lines(version, shape, format).replace('"your-model"', repr(str(model)))
+            for name in ("DPO", "SFT"):
+                lines = lines.replace(f"from trl import {name}Trainer", f"{name}Trainer = quick({name!r})")
+            parts.append(lines)
+            if shape.startswith("preference"):
+                parts.append(f'quick("Reward")({str(model)!r}, train_dataset=data).train()')
+            parts.append(f'print("loaded", {shape!r}, {format!r}, data.num_rows, sorted(data.column_names))')
+    return "\n".join(parts)
+
+
+@pytest.mark.parametrize("turns", [False, True], ids=["one question", "several turns"])
+def test_every_export_loads_and_trains_as_the_page_says(project, alice, bob, tmp_path, tiny_model, turns):
+    for number in range(4):
+        task = make_task(project, f"Question, {number}?", ["None", 'It is "quoted"\nand long', "NA"])
+        if turns:
+            make_turns(task)
+        rank(task, bob, [1, 2, 3])
+    version = build(project, alice, test_fraction=0)
+    for shape in SHAPES:
+        for format in FORMATS:
+            response = download(alice, version, shape, format, "train")
+            name = response.headers["Content-Disposition"].split('"')[1]
+            (tmp_path / name).write_bytes(b"".join(response.streaming_content))
+    environment = {**os.environ, **ENVIRONMENT, "HF_HOME": str(tmp_path / "hf"), "HF_DATASETS_OFFLINE": "1"}
+    (tmp_path / "load.py").write_text(script(version, tiny_model))
+    done = subprocess.run(
+        [sys.executable, "load.py"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    loaded = [line for line in done.stdout.splitlines() if line.startswith("loaded")]
+    assert len(loaded) == len(SHAPES) * len(FORMATS)
+    expected = {"ranking": 4, "sft": 4}
+    for shape in SHAPES:
+        for format in FORMATS:
+            assert any(line.startswith(f"loaded {shape} {format} {expected.get(shape, 12)} ") for line in loaded), (
+                loaded
+            )
+    assert done.stdout.count("trained DPO") == done.stdout.count("trained Reward") == 9
+    assert done.stdout.count("trained SFT") == 3
