@@ -74,7 +74,7 @@ def raise_nan(step: int) -> None:
     raise RunFailed(
         "nan_loss",
         f"The loss was no longer a number at step {step}. Use a smaller learning rate, more warm-up steps, or float32 "
-        "instead of bfloat16.",
+        "instead of bfloat16. At step 1 the base model itself may be damaged.",
     )
 
 

@@ -1,0 +1,66 @@
+import json
+
+import pytest
+
+from tests.recipes.tiny import events, finish, make_run, planted_ranking, result, save_tiny_model
+from training.recipes.sampling import split_reasoning
+
+PROMPTS = [{"prompt_id": number, "prompt": planted_ranking(number)["prompt"]} for number in range(1, 7)]
+QUICK = {"num_generations": 3, "max_new_tokens": 8, "batch_size": 2, "temperature": 1.5}
+
+
+def lines(run):
+    return [json.loads(line) for line in (run / "completions.jsonl").read_text().splitlines()]
+
+
+def test_it_writes_a_line_per_prompt_and_a_broken_run_goes_on_as_if_it_had_not_broken(tiny_model, tmp_path):
+    run = make_run(tmp_path / "whole", "generate", tiny_model, prompts=PROMPTS, seed=7, **QUICK)
+    finish(run)
+    written = lines(run)
+    assert [line["prompt_id"] for line in written] == [1, 2, 3, 4, 5, 6]
+    for line in written:
+        texts = [one["completion"] for one in line["completions"]]
+        assert 1 <= len(texts) <= 3
+        assert len(set(texts)) == len(texts)
+        assert all(texts)
+        for one in line["completions"]:
+            assert one["sampling"].keys() == {"temperature", "top_p", "max_new_tokens", "seed"}
+            assert one["finish"] in ("stop", "length")
+    assert len({line["completions"][0]["completion"] for line in written}) > 1
+    assert result(run)["metrics"]["completions"] == sum(len(line["completions"]) for line in written)
+    assert events(run, "progress")[-1] | {"time": 0} == {"kind": "progress", "time": 0, "step": 6, "total": 6}
+    assert len(events(run, "sample")) >= 1
+
+    broken = make_run(tmp_path / "broken", "generate", tiny_model, prompts=PROMPTS, seed=7, **QUICK)
+    whole = (run / "completions.jsonl").read_bytes()
+    third_line_ends = [at for at, byte in enumerate(whole) if byte == ord("\n")][2]
+    (broken / "completions.jsonl").write_bytes(whole[: third_line_ends + 20])
+    (broken / "events.jsonl").write_bytes(b'{"kind": "progress", "time": 1, "step": 2, "total": 6}\n{"kind": "prog')
+    finish(broken)
+    assert (broken / "completions.jsonl").read_bytes() == whole
+    assert [event["step"] for event in events(broken, "progress")] == [2, 2, 4, 6]
+
+
+def test_greedy_gives_one_completion_and_a_base_without_a_chat_template_gets_a_plain_one(tmp_path):
+    bare = save_tiny_model(tmp_path / "bare", chat_template=None)
+    run = make_run(
+        tmp_path / "run", "generate", bare, prompts=PROMPTS[:2], num_generations=3, max_new_tokens=8, temperature=0
+    )
+    finish(run)
+    assert all(len(line["completions"]) <= 1 for line in lines(run))
+    notes = " ".join(event["message"] for event in events(run, "note"))
+    assert "Temperature 0 always gives the same completion" in notes
+    assert "no chat template" in notes
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "reasoning"),
+    [
+        ("Blue.", "Blue.", ""),
+        ("<think>Air scatters.</think>\n\nBlue.", "Blue.", "Air scatters."),
+        ("Air scatters.</think>Blue.", "Blue.", "Air scatters."),
+        ("<think>Air sc", "", "Air sc"),
+    ],
+)
+def test_reasoning_is_parted_from_the_answer(text, answer, reasoning):
+    assert split_reasoning(text) == (answer, reasoning)
