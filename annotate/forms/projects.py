@@ -1,6 +1,6 @@
 """Projects' settings and members."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -10,6 +10,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from annotate.models import Membership, Project, User
+
+if TYPE_CHECKING:
+    ProjectModelForm = forms.ModelForm[Project]
+else:
+    ProjectModelForm = forms.ModelForm
 
 SETTINGS = (
     "name",
@@ -56,7 +61,7 @@ class LinesField(forms.CharField):
         return bool(initial != [line.strip() for line in (data or "").splitlines() if line.strip()])
 
 
-class SettingsForm(forms.ModelForm[Project]):
+class SettingsForm(ProjectModelForm):
     reasons = LinesField(
         label=gettext_lazy("Reasons"), help_text=gettext_lazy("One a line. They can be ticked after the ranking.")
     )
@@ -74,7 +79,7 @@ class SettingsForm(forms.ModelForm[Project]):
         widgets = {"guidelines": forms.Textarea(attrs={"rows": 12}), "description": forms.Textarea(attrs={"rows": 3})}
 
 
-class ProjectForm(forms.ModelForm[Project]):
+class ProjectForm(ProjectModelForm):
     slug = forms.CharField(
         required=False,
         max_length=60,

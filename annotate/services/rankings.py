@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Membership, Project, Ranking, RankingTask, record
 
-from .assignments import Refused, check_rankable, give_back, lease_end, lock_membership
+from .assignments import Refused, check_rankable, give_back, lease_time, lock_membership
 
 Places = list[list[str]]
 
@@ -123,7 +123,7 @@ def _check_repeated(assignment: Assignment, token: uuid.UUID, verdict: str, rank
 
 def last_ranking(*, membership: Membership) -> Ranking | None:
     """The submission that can be taken back: one's latest, no older than a lease."""
-    since = timezone.now() - lease_end(membership.project)
+    since = timezone.now() - lease_time(membership.project)
     mine = Ranking.objects.current().filter(
         project_id=membership.project_id, annotator_id=membership.user_id, created_at__gte=since
     )
@@ -157,7 +157,7 @@ def undo_last(*, membership: Membership) -> Assignment:
     assignment.token = uuid.uuid4()
     # So that the seconds of the next revision hold those of the first.
     assignment.opened_at = now - timedelta(seconds=ranking.seconds)
-    assignment.lease_until, assignment.ended_at = now + lease_end(membership.project), None
+    assignment.lease_until, assignment.ended_at = now + lease_time(membership.project), None
     assignment.draft, assignment.draft_saved_at = draft_of(ranking, assignment.shown_order), now
     assignment.save()
     RankingTask.objects.filter(pk=ranking.task_id).update(leased=F("leased") + 1, submitted=F("submitted") - 1)
