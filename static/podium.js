@@ -46,8 +46,9 @@ function localTimes(root) {
     const when = new Date(value);
     if (Number.isNaN(when.getTime()) || !value.includes("T")) continue;
     element.dataset.local = "";
-    element.title = value;
-    element.textContent = timeFormat.format(when);
+    element.title = timeFormat.format(when);
+    // "3 minutes ago" says more than a date; a date is said in the reader's own zone.
+    if (/^\d{4}-/.test(element.textContent.trim())) element.textContent = timeFormat.format(when);
   }
 }
 localTimes(document);

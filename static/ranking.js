@@ -229,14 +229,15 @@ function reasons() {
 }
 
 const drafts = draftSaver(readDraft, (state) => {
-  const line = byId("draft-state");
   if (typeof state === "object") return showRefusal(state);
-  if (line) line.textContent = phrase(state === "saved" ? "draftSaved" : "draftWaiting");
+  const words = { changed: "", saved: phrase("draftSaved"), waiting: phrase("draftWaiting") };
+  if (form) byId("draft-state").textContent = words[state];
+  return undefined;
 });
 
-/** Post something that answers with the next task, and show it. Returns whether it did. */
+/** Post something that answers with the next task, and show it. */
 async function goOn(url, fields, done, { retried = true } = {}) {
-  if (busy) return false;
+  if (busy) return;
   busy = true;
   drafts.forget();
   const label = byId("submit")?.querySelector("span");
@@ -257,15 +258,15 @@ async function goOn(url, fields, done, { retried = true } = {}) {
   if (answer.status !== 200) {
     showRefusal(answer);
     if (form) drafts.touch();
-    return false;
+    return;
   }
   trouble.hidden = true;
+  if (done === "saved") remember();
   taskBox.innerHTML = answer.html;
   begin();
   scrollTo(0, 0);
   (byId("task-head") ?? byId("no-task"))?.focus({ preventScroll: true });
   say(phrase(done));
-  return true;
 }
 
 function fields(values) {
@@ -284,7 +285,7 @@ async function submit() {
     comment: form.elements.comment?.value ?? "",
   });
   for (const reason of reasons()) data.append("reasons", reason);
-  if (await goOn(form.dataset.submitUrl, data, "saved")) remember();
+  await goOn(form.dataset.submitUrl, data, "saved");
 }
 
 const acts = {
@@ -522,13 +523,15 @@ function begin() {
   if (!form) return;
   letters = [...form.querySelectorAll(".card")].map((card) => card.dataset.letter);
   places = letters.map(() => []);
-  restore(JSON.parse(byId("draft").textContent));
+  const unsaved = drafts.unsaved(form.dataset.token);
+  restore(unsaved ?? JSON.parse(byId("draft").textContent));
   for (const element of taskBox.querySelectorAll("[data-key]")) {
     const key = element.dataset.key;
     element.textContent = letters.includes(key) ? `⇧${key}` : key;
   }
   byId("first-hint").hidden = !isNewcomer();
   draw();
+  if (unsaved) drafts.touch();
   resized.observe(byId("cards"));
   const turns = form.querySelector(".turns");
   const last = turns.querySelector("[data-last]");

@@ -46,53 +46,78 @@ async function postUntilAnswered(url, body, onLost) {
 }
 
 /**
- * Saves a draft a moment after its last change, one request at a time, and at once when the page goes away.
- * `read()` gives `{url, token, draft}` or null; `onState("saved" | "waiting" | answer)` says how it went.
+ * Saves a draft a moment after its last change, and at once when the page goes away.
+ *
+ * `read()` gives `{url, token, draft}` or null; `onState("changed" | "saved" | "waiting" | refusal)` says how it goes. What
+ * the server has not confirmed yet is kept in the tab as well, since a reload may overtake the last save; `unsaved(token)`
+ * gives it back.
  */
 function draftSaver(read, onState) {
+  const KEPT = "podium-draft";
   let timer = null;
   let changed = false;
-  let sending = false;
+  let sending = 0;
 
-  async function save(options = {}) {
+  function keep(current) {
+    try {
+      if (current) sessionStorage.setItem(KEPT, JSON.stringify({ token: current.token, draft: current.draft }));
+      else sessionStorage.removeItem(KEPT);
+    } catch { /* no storage in this tab: the server's copy alone then */ }
+  }
+
+  function later(wait) {
     clearTimeout(timer);
-    timer = null;
-    const current = changed && !sending ? read() : null;
+    timer = setTimeout(save, wait);
+  }
+
+  async function save({ leaving = false } = {}) {
+    clearTimeout(timer);
+    if (!changed || (sending && !leaving)) return;
+    const current = read();
     if (!current) return;
     changed = false;
-    sending = true;
+    sending += 1;
     try {
       const body = JSON.stringify({ token: current.token, draft: current.draft });
-      const answer = await readAnswer(await post(current.url, body, options));
+      const answer = await readAnswer(await post(current.url, body, { keepalive: leaving }));
       if (away(answer.status)) throw new TypeError("away");
+      if (!changed) keep(null);
       onState(answer.status === 204 ? "saved" : answer);
     } catch {
       changed = true;
       onState("waiting");
-      timer ??= setTimeout(save, 5000);
     } finally {
-      sending = false;
-      if (changed) timer ??= setTimeout(save, 600);
+      sending -= 1;
+      if (changed) later(2000);
     }
   }
 
-  addEventListener("pagehide", () => save({ keepalive: true }));
+  addEventListener("pagehide", () => save({ leaving: true }));
   document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState === "hidden") save({ keepalive: true });
+    if (document.visibilityState === "hidden") save({ leaving: true });
   });
   addEventListener("online", () => save());
 
   return {
     touch() {
       changed = true;
-      clearTimeout(timer);
-      timer = setTimeout(save, 600);
+      keep(read());
+      onState("changed");
+      later(600);
     },
     flush: () => save(),
     forget() {
       changed = false;
       clearTimeout(timer);
-      timer = null;
+      keep(null);
+    },
+    unsaved(token) {
+      try {
+        const kept = JSON.parse(sessionStorage.getItem(KEPT));
+        return kept?.token === token ? kept.draft : null;
+      } catch {
+        return null;
+      }
     },
   };
 }
