@@ -61,8 +61,8 @@ def stored_rows(version: DatasetVersion, file: str, split: str = "all") -> Itera
     import pyarrow.parquet
 
     with default_storage.open(f"{version.folder}/{file}") as stored:
-        parquet = pyarrow.parquet.ParquetFile(stored, pre_buffer=False)
-        for batch in parquet.iter_batches(batch_size=ROWS):
+        parquet = pyarrow.parquet.ParquetFile(stored, pre_buffer=False, buffer_size=1024 * 1024)
+        for batch in parquet.iter_batches(batch_size=ROWS, use_threads=False):
             rows = batch.to_pylist()
             yield [row for row in rows if split in ("all", row["split"])]
 

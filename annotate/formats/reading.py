@@ -286,7 +286,7 @@ def _parquet(stream: BinaryIO, magic: bytes) -> RecordFile:
     def records() -> Iterator[Record]:
         nonlocal read
         try:
-            for batch in file.iter_batches(batch_size=batch_size):
+            for batch in file.iter_batches(batch_size=batch_size, use_threads=False):
                 for value in batch.to_pylist():
                     read += 1
                     yield Record(read, value)

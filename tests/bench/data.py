@@ -34,8 +34,20 @@ ROUNDS = 3
 COMPLETIONS = 4
 PAIRS_OF_A_RANKING = COMPLETIONS * (COMPLETIONS - 1) // 2
 TABLES = [model._meta.db_table for model in (Prompt, Completion, RankingTask, TaskCompletion)]
-WORDS = ["alder", "bridge", "copper", "delta", "ember", "fjord", "glass", "harbour", "island", "juniper", "kelp", "lantern"]
-)
+WORDS = [
+    "alder",
+    "bridge",
+    "copper",
+    "delta",
+    "ember",
+    "fjord",
+    "glass",
+    "harbour",
+    "island",
+    "juniper",
+    "kelp",
+    "lantern",
+]
 
 
 def run() -> list[Figure]:
