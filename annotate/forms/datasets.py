@@ -8,9 +8,12 @@ from annotate.models import Project
 from annotate.services.datasets import Filters
 
 
-def _moment() -> forms.DateTimeField:
+def _moment(label: Any, help_text: Any = "") -> forms.DateTimeField:
     return forms.DateTimeField(
-        required=False, widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M")
+        label=label,
+        help_text=help_text,
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
 
 
@@ -28,9 +31,9 @@ class DatasetForm(forms.Form):
         ),
         widget=forms.NumberInput(attrs={"step": "any"}),
     )
-    as_of = _moment()
-    since = _moment()
-    until = _moment()
+    as_of = _moment(_("As of"), _("Leave empty for now. Times are in UTC."))
+    since = _moment(_("Ranked from"))
+    until = _moment(_("Ranked before"))
     exclude_annotators = forms.MultipleChoiceField(
         label=_("Leave out annotators"), required=False, widget=forms.CheckboxSelectMultiple
     )
@@ -54,14 +57,6 @@ class DatasetForm(forms.Form):
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        labels = {
-            "as_of": (_("As of"), _("Leave empty for now. Times are in UTC.")),
-            "since": (_("Ranked from"), ""),
-            "until": (_("Ranked before"), ""),
-        }
-        for name, (label, help_text) in labels.items():
-            self.fields[name].label = label
-            self.fields[name].help_text = help_text
         names = project.memberships.exclude(role="researcher").order_by("pseudonym").values_list("pseudonym", flat=True)
         annotators = self.fields["exclude_annotators"]
         if isinstance(annotators, forms.MultipleChoiceField):

@@ -3,6 +3,7 @@
 import io
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -78,8 +79,9 @@ def build(project, user, **options) -> DatasetVersion:
     return version
 
 
-def rankings_of(version, storage) -> list[dict]:
-    return pq.read_table(storage / version.folder / "rankings.parquet").to_pylist()
+def rankings_of(version, storage) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = pq.read_table(storage / version.folder / "rankings.parquet").to_pylist()
+    return rows
 
 
 def files_of(version, storage) -> list[bytes]:
@@ -288,14 +290,16 @@ def test_a_researcher_builds_a_version_on_the_page(project, bob, rita):
     assert "No version yet" in client.get(url).content.decode()
     response = client.post(url, {"note": "Weekly", "test_fraction": "0.2", "min_seconds": "1", "min_rankings": "1"})
     assert response.status_code == 302, response.content.decode()
-    page = client.get(response.url)
+    address = reverse("dataset", args=[project.slug, 1])
+    assert response.headers["Location"] == address
+    page = client.get(address)
     assert 'hx-trigger="every 2s"' in page.content.decode()
     version = DatasetVersion.objects.get()
     assert (version.test_fraction, version.created_by, version.filters["min_seconds"]) == (0.2, rita, 1)
     build_dataset_version(version.pk)
-    fragment = client.get(response.url, headers={"HX-Request": "true"})
+    fragment = client.get(address, headers={"HX-Request": "true"})
     assert fragment.headers["HX-Refresh"] == "true"
-    html = client.get(response.url).content.decode()
+    html = client.get(address).content.decode()
     version.refresh_from_db()
     assert version.content_hash in html
     assert "Is &lt;b&gt;this&lt;/b&gt; safe?" in html

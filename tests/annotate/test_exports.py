@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -23,7 +24,7 @@ def download(user, version: DatasetVersion, shape: str, format: str = "jsonl", s
     return signed_in(user).get(url, {"shape": shape, "format": format, "split": split})
 
 
-def rows(user, version: DatasetVersion, shape: str, split: str = "all") -> list[dict]:
+def rows(user, version: DatasetVersion, shape: str, split: str = "all") -> list[dict[str, Any]]:
     content = b"".join(download(user, version, shape, split=split).streaming_content).decode()
     return [json.loads(line) for line in content.splitlines()]
 

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +29,7 @@ def take(project, path: Path, **options) -> Import:
     return Import.objects.latest("pk")
 
 
-def take_lines(project, tmp_path, *lines: bytes | dict, name: str = "rows.jsonl") -> Import:
+def take_lines(project, tmp_path, *lines: bytes | dict[str, Any], name: str = "rows.jsonl") -> Import:
     path = tmp_path / name
     content = b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines)
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)

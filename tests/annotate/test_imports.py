@@ -9,12 +9,14 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from annotate import jobs
+from annotate.formats import shapes
 from annotate.models import AuditEvent, Completion, Import, Prompt, RankingTask, RefusedRow
 from annotate.services import imports
 from annotate.services.imports import create_import
 from annotate.services.imports import run_import as read_import
 from annotate.tasks import reap_jobs, run_import
-from tests.conftest import signed_in, wait_until
+from config.processes import wait_until
+from tests.conftest import signed_in
 
 
 def lines(*rows) -> bytes:
@@ -36,7 +38,7 @@ def imported(user, project, name: str, content: bytes, **fields: str) -> Import:
     response = upload(user, project, name, content, **fields)
     assert response.status_code == 302, response.content.decode()
     job = Import.objects.latest("pk")
-    assert response.url == reverse("import", args=[project.slug, job.pk])
+    assert response.headers["Location"] == reverse("import", args=[project.slug, job.pk])
     run_import(job.pk)
     job.refresh_from_db()
     return job
@@ -79,7 +81,7 @@ def test_an_import_that_was_cut_off_goes_on_after_its_last_batch(alice, project,
     job = jobs.claim(Import, Import.objects.get().pk)
     assert job
 
-    real = imports.to_row
+    real = shapes.to_row
     seen = []
 
     def dying(*args):
@@ -212,7 +214,7 @@ def test_the_page_shows_progress_while_it_runs_and_refusals_after(alice, project
 def test_refused_rows_download_as_csv_that_holds_no_formula(alice, project):
     job = imported(alice, project, "rows.csv", b"prompt,completion\n=HYPERLINK(1),\nfine,=1+1\n,=cmd\n")
     response = signed_in(alice).get(reverse("import_refused", args=[project.slug, job.pk]))
-    text = b"".join(response.streaming_content).decode()
+    text = response.getvalue().decode()
     assert text.splitlines()[0] == "line,field,reason,excerpt"
     assert len(text.splitlines()) == 1 + job.rows_refused
     assert job.rows_refused == RefusedRow.objects.count() > 0
