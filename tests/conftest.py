@@ -20,6 +20,7 @@ from django.conf import settings as django_settings
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
+from kombu import Queue
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from annotate.models import (
@@ -33,6 +34,7 @@ from annotate.models import (
     User,
     content_hash,
 )
+from config.celery import app
 from config.processes import wait_until
 
 PASSWORD = "correct horse battery staple"
@@ -138,12 +140,10 @@ def end_with_descendants(process: "subprocess.Popen[Any]", sig: signal.Signals, 
 @pytest.fixture
 def worker(transactional_db, storage, tmp_path) -> Iterator["subprocess.Popen[bytes]"]:
     """A real Celery worker for every queue, on the test's database, storage and broker; its log is tmp_path/worker.log."""
-    from config.celery import app
-
     queues = ("default", "generate", "gpu")
     with app.connection_for_write() as broker:
         for queue in queues:
-            broker.default_channel.queue_purge(app.amqp.queues.select_add(queue).name)
+            Queue(queue, channel=broker.default_channel).purge()
     log = tmp_path / "worker.log"
     command = [sys.executable, "-m", "celery", "-A", "config", "worker", "-Q", ",".join(queues), "-c", "1"]
     command += ["--without-gossip", "--without-mingle", "-l", "INFO", "-n", f"test-{os.getpid()}@localhost"]
@@ -182,7 +182,7 @@ def web_server(django_db_setup, django_db_blocker, static_files, tmp_path_factor
 
 
 @pytest.fixture
-def live_site(web_server, transactional_db, storage) -> str:
+def live_site(web_server: str, transactional_db, storage) -> str:
     """The address of a real web server that serves the test's own rows and storage."""
     return web_server
 

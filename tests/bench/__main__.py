@@ -80,7 +80,12 @@ def main() -> int:
 def database_for(group: str, url: str) -> Iterator[str]:
     """A copy of the migrated database, dropped again, so that no group finds another's rows."""
     parsed = dj_database_url.parse(url)
-    given = {"host": parsed["HOST"], "port": parsed["PORT"], "user": parsed["USER"], "password": parsed["PASSWORD"]}
+    given: dict[str, Any] = {
+        "host": parsed["HOST"],
+        "port": parsed["PORT"],
+        "user": parsed["USER"],
+        "password": parsed["PASSWORD"],
+    }
     copy = sql.Identifier(f"bench_{group}")
     with psycopg.connect(**given, dbname="postgres", autocommit=True) as server:
         server.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(copy, sql.Identifier(parsed["NAME"])))

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import dj_database_url
 import psycopg
@@ -35,7 +36,7 @@ def connect(postgres: Postgres) -> psycopg.Connection:
     )
 
 
-def ask_valkey(valkey: Valkey, *words: str) -> str:
+def ask_valkey(valkey: Valkey, *words: str) -> Any:
     import redis
 
     path = valkey.url().removeprefix("redis+socket://").partition("?")[0]

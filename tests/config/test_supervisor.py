@@ -24,7 +24,7 @@ NOT_OURS = ("DATABASE_URL", "BROKER_URL", "SECRET_KEY", "STATIC_ROOT", "STORAGE_
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        return int(probe.getsockname()[1])
 
 
 class Demo:
@@ -60,7 +60,8 @@ class Demo:
 
     def family(self) -> list[psutil.Process]:
         assert self.process
-        return psutil.Process(self.process.pid).children(recursive=True)
+        family: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
+        return family
 
     def main_process(self, mark: str) -> psutil.Process:
         """The supervisor's own child whose command line bears the mark."""
@@ -70,7 +71,7 @@ class Demo:
 
     def get(self, path: str) -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as response:
-            return response.status
+            return int(response.status)
 
 
 @pytest.fixture(scope="module")
