@@ -38,7 +38,8 @@ def press(page: Page, keys: str) -> None:
 
 
 def wait_for_task_after(page: Page, token: str) -> None:
-    expect(page.locator("#ranking")).not_to_have_attribute("data-token", token)
+    """Until another task, or the end of them, has taken the place of the one with this token."""
+    expect(page.locator(f'#ranking[data-token="{token}"]')).to_have_count(0)
 
 
 def token_of(page: Page) -> str:

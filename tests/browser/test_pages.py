@@ -61,8 +61,8 @@ def test_every_page_is_accessible(open_page, project, alice, scheme):
     for path in ("/accounts/login/", "/accounts/signup/", "/accounts/password/reset/"):
         stranger.goto(path)
         found += axe_violations(stranger)
-    assert found == []
     open_page.problems[:] = [problem for problem in open_page.problems if "/nowhere" not in problem]
+    assert found == []
 
 
 def test_no_page_is_wider_than_a_phone(open_page, project, alice):
