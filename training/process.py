@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,19 +45,15 @@ def recipe_environment() -> dict[str, str]:
 
 
 class Child:
-    """A recipe's process. It ends by itself when `say_alive` is not called for RUN_LEASE_SECONDS."""
+    """A recipe's process, under the shim."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", pipe: int) -> None:
-        self.process, self._pipe = process, pipe
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
         self.kill_at = float("inf")
 
     def poll(self) -> int | None:
         """Its exit code, or None while it runs."""
         return self.process.poll()
-
-    def say_alive(self) -> None:
-        with contextlib.suppress(BrokenPipeError, BlockingIOError):
-            os.write(self._pipe, b".")
 
     def stop(self) -> None:
         """Ask it to save and leave; after RUN_GRACE_SECONDS `kill_if_late` kills it. Asking again changes nothing."""
@@ -99,12 +96,24 @@ def started(command: list[str], *, log: Path, lock: int) -> Iterator[Child]:
         raise
     finally:
         os.close(reading)
-    child = Child(process, writing)
+    child = Child(process)
+    ended = threading.Event()
+    # A thread of its own, so that a database that hangs is not taken for a worker that is frozen.
+    alive = threading.Thread(target=_say_alive, args=(writing, ended), daemon=True)
+    alive.start()
     try:
         yield child
     finally:
         child.kill()
+        ended.set()
+        alive.join()
         os.close(writing)
+
+
+def _say_alive(pipe: int, ended: threading.Event) -> None:
+    while not ended.wait(min(1.0, settings.RUN_LEASE_SECONDS / 5)):
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(pipe, b".")
 
 
 def recipe_command(module: str, folder: Path) -> list[str]:

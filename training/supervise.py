@@ -103,7 +103,6 @@ def _watch(run: Run, child: Child, events: EventCopy, shutting_down: Callable[[]
     """Wait for the child's end. Returns why it was asked to stop: "cancel", "shutdown", or "" if it was not."""
     asked, next_beat, next_copy = "", 0.0, 0.0
     while child.poll() is None:
-        child.say_alive()
         if not asked and shutting_down():
             asked = "shutdown"
             child.stop()

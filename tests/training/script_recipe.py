@@ -45,7 +45,9 @@ for step in range(first + 1, script["steps"] + 1):
     event("progress", step=step, total=script["steps"])
     event("metrics", step=step, metrics={"loss": 1 / step, "eval_loss": 2 / step})
     saved.parent.mkdir(exist_ok=True)
-    saved.write_text(str(step))
+    partial = saved.with_name("partial")
+    partial.write_text(str(step))
+    partial.rename(saved)
     if stop:
         sys.exit(75)
 event(

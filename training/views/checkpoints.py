@@ -105,7 +105,7 @@ def _ancestry(found: Checkpoint) -> list[Checkpoint]:
 def checkpoint_promote(request: ProjectRequest, pk: int) -> HttpResponse:
     project = request.membership.project
     found = get_object_or_404(project.checkpoints, pk=pk)
-    form = PromoteForm(request.POST or None)
+    form = PromoteForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
             promote(checkpoint=found, user=request.user, note=form.cleaned_data["note"])
@@ -124,7 +124,7 @@ def checkpoint_promote(request: ProjectRequest, pk: int) -> HttpResponse:
 @member_required(Role.ADMIN)
 def checkpoint_add(request: ProjectRequest) -> HttpResponse:
     project = request.membership.project
-    form = BaseModelForm(request.POST or None)
+    form = BaseModelForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
             added = add_base_model(

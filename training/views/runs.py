@@ -70,7 +70,11 @@ def run_new(request: ProjectRequest, method: str) -> HttpResponse:
     project = request.membership.project
     promoted = promoted_checkpoint(project)
     form = RunForm(
-        project, method, promoted, request.POST or None, initial=_initial(request, project, method, promoted)
+        project,
+        method,
+        promoted,
+        request.POST if request.method == "POST" else None,
+        initial=_initial(request, project, method, promoted),
     )
     if request.method == "POST" and form.is_valid():
         try:
