@@ -1,0 +1,186 @@
+import pytest
+
+from annotate.models import AuditEvent, Flag, Membership, Project, Prompt, Ranking, RankingTask
+from tests.conftest import make_task, make_user, signed_in
+
+pytestmark = pytest.mark.django_db
+
+
+def membership(user, project):
+    return Membership.objects.present().filter(user=user, project=project).first()
+
+
+def settings_of(project, **changes):
+    data = {
+        "state": project.state,
+        "name": project.name,
+        "description": "",
+        "guidelines": "",
+        "overlap": project.overlap,
+        "completions_per_task": project.completions_per_task,
+        "lease_minutes": project.lease_minutes,
+        "allow_ties": "on",
+        "allow_all_bad": "on",
+        "reasons": "",
+        "criteria": "",
+    }
+    return {**data, **changes}
+
+
+def test_home_lists_only_ones_own_projects(project, bob, charlie):
+    assert "Tides" in signed_in(bob).get("/").content.decode()
+    assert "Tides" not in signed_in(charlie).get("/").content.decode()
+
+
+def test_staff_make_a_project_and_become_its_admin(charlie):
+    assert signed_in(charlie).get("/projects/new").status_code == 403
+    charlie.is_staff = True
+    charlie.save()
+    data = {"name": "Deep Sea", "slug": "", "overlap": 2, "completions_per_task": 4}
+    response = signed_in(charlie).post("/projects/new", data)
+    assert (response.status_code, response.url) == (302, "/projects/deep-sea/")
+    assert membership(charlie, Project.objects.get(slug="deep-sea")).role == "admin"
+    again = signed_in(charlie).post("/projects/new", data)
+    assert "Another project has the address" in again.content.decode()
+    assert "Give an address" in signed_in(charlie).post("/projects/new", {**data, "name": "New"}).content.decode()
+    assert Project.objects.count() == 1
+
+
+def test_an_admin_changes_the_settings_and_the_log_says_so(project, alice):
+    page = f"/projects/{project.slug}/settings"
+    response = signed_in(alice).post(page, settings_of(project, name="Ebb", reasons="Wrong\n\n Rude \n"))
+    assert response.status_code == 302
+    project.refresh_from_db()
+    assert (project.name, project.reasons) == ("Ebb", ["Wrong", "Rude"])
+    assert AuditEvent.objects.get(verb="settings.changed").details == {
+        "changes": {"name": "Ebb", "reasons": ["Wrong", "Rude"]}
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"overlap": 0}, "greater than or equal to 1"),
+        ({"completions_per_task": 10}, "less than or equal to 9"),
+        ({"lease_minutes": "soon"}, "whole number"),
+        ({"reasons": "same\nsame"}, "stands there twice"),
+        ({"reasons": "x" * 61}, "longer than 60"),
+        ({"name": ""}, "required"),
+    ],
+)
+def test_it_refuses_impossible_settings_at_their_field(project, alice, changes, words):
+    response = signed_in(alice).post(f"/projects/{project.slug}/settings", settings_of(project, **changes))
+    assert response.status_code == 200
+    assert words in response.content.decode()
+    assert not AuditEvent.objects.filter(verb="settings.changed").exists()
+
+
+def test_an_admin_adds_people_by_name_or_address(project, alice, charlie):
+    page = f"/projects/{project.slug}/members"
+    dora = make_user("dora")
+    signed_in(alice).post(page, {"person": "charlie", "role": "annotator"})
+    signed_in(alice).post(page, {"person": "DORA@example.org", "role": "researcher"})
+    assert (membership(charlie, project).role, membership(dora, project).role) == ("annotator", "researcher")
+    assert "a member already" in signed_in(alice).post(page, {"person": "dora", "role": "admin"}).content.decode()
+    assert "Nobody" in signed_in(alice).post(page, {"person": "eve", "role": "admin"}).content.decode()
+    assert AuditEvent.objects.filter(verb="member.added").count() == 2
+
+
+def test_the_last_admin_can_neither_leave_nor_step_down(project, alice, bob):
+    page = f"/projects/{project.slug}/members/"
+    admin = membership(alice, project)
+    for data in ({"action": "remove"}, {"role": "annotator"}):
+        response = signed_in(alice).post(page + str(admin.pk), data, follow=True)
+        assert "needs an admin" in response.content.decode()
+    assert membership(alice, project).role == "admin"
+    signed_in(alice).post(page + str(membership(bob, project).pk), {"role": "admin"})
+    signed_in(alice).post(page + str(admin.pk), {"action": "remove"})
+    assert membership(alice, project) is None
+    assert signed_in(alice).get(f"/projects/{project.slug}/").status_code == 404
+
+
+@pytest.mark.parametrize("data", [{"action": "remove"}, {"role": "researcher"}])
+def test_whoever_may_no_longer_rank_gives_their_task_back(project, alice, bob, data):
+    make_task(project)
+    task = make_task(project, "And at dusk?")
+    client = signed_in(bob)
+    client.get(f"/projects/{project.slug}/rank")
+    first = bob.assignments.get()
+    order = {"token": str(first.token), "verdict": "ranked", "places": '[["A"], ["B"], ["C"], ["D"]]'}
+    client.post(f"/projects/{project.slug}/rank/{first.pk}/submit", order)
+    signed_in(alice).post(f"/projects/{project.slug}/members/{membership(bob, project).pk}", data)
+    task.refresh_from_db()
+    assert (task.leased, Ranking.objects.current().count()) == (0, 1)
+    assert client.get(f"/projects/{project.slug}/rank").status_code in (403, 404)
+
+
+def test_a_member_of_another_project_cannot_be_reached(project, alice, charlie):
+    elsewhere = Project.objects.create(slug="winds", name="Winds", created_by=charlie)
+    foreign = Membership.objects.create(project=elsewhere, user=charlie, role="admin")
+    flag = Flag.objects.create(project=elsewhere, task=make_task(elsewhere), raised_by=charlie, reason="x")
+    client = signed_in(alice)
+    assert client.post(f"/projects/{project.slug}/members/{foreign.pk}", {"action": "remove"}).status_code == 404
+    assert client.post(f"/projects/{project.slug}/flags/{flag.pk}", {"decision": "close"}).status_code == 404
+    assert client.get(f"/projects/{project.slug}/prompts/{flag.task.prompt_id}").status_code == 404
+
+
+PAGES = {
+    "": (200, 200, 200),
+    "guidelines": (200, 200, 200),
+    "rank": (200, 200, 403),
+    "settings": (200, 403, 403),
+    "members": (200, 403, 403),
+    "flags": (200, 403, 403),
+    "prompts": (200, 403, 200),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_each_role_sees_its_pages_and_strangers_none(project, alice, bob, rita, charlie, client, page):
+    make_task(project)
+    path = f"/projects/{project.slug}/{page}"
+    assert tuple(signed_in(user).get(path).status_code for user in (alice, bob, rita)) == PAGES[page]
+    assert signed_in(charlie).get(path).status_code == 404
+    assert client.get(path).status_code == 302
+
+
+def test_project_home_says_what_to_do_next(project, alice, bob):
+    def first_step(user):
+        steps = signed_in(user).get(f"/projects/{project.slug}/").context["next_steps"]
+        return steps[0]["title"] if steps else None
+
+    assert first_step(bob) is None
+    make_task(project)
+    assert first_step(bob) == first_step(alice) == "Rank answers"
+    RankingTask.objects.update(state="closed")
+    assert first_step(bob) is None
+
+
+def test_prompts_are_listed_and_opened(project, rita):
+    for number in range(55):
+        Prompt.objects.create(
+            project=project, messages=[{"role": "user", "content": f"Question {number:02}?"}], content_hash=str(number)
+        )
+    task = make_task(project, "Is <b>it</b> *so*?")
+    client = signed_in(rita)
+    first = client.get(f"/projects/{project.slug}/prompts").content.decode()
+    assert "Question 54" in first
+    assert "Question 05" not in first
+    more = client.get(f"/projects/{project.slug}/prompts?before={Prompt.objects.order_by('-pk')[49].pk}").content.decode()
+    assert "Question 05" in more
+    assert client.get(f"/projects/{project.slug}/prompts?before=x'").status_code == 200
+    page = client.get(f"/projects/{project.slug}/prompts/{task.prompt_id}").content.decode()
+    assert "&lt;b&gt;it&lt;/b&gt; <em>so</em>" in page
+    assert "Answer 3." in page
+
+
+def test_guidelines_come_as_a_page_and_as_a_fragment(project, bob):
+    project.guidelines = "Be **kind**. <script>alert(1)</script>"
+    project.save()
+    client = signed_in(bob)
+    page = client.get(f"/projects/{project.slug}/guidelines").content.decode()
+    fragment = client.get(f"/projects/{project.slug}/guidelines", headers={"HX-Request": "true"}).content.decode()
+    assert "<strong>kind</strong>" in page
+    assert "<strong>kind</strong>" in fragment
+    assert "<html" not in fragment
+    assert "<script>alert" not in page + fragment
