@@ -231,7 +231,7 @@ function reasons() {
 const drafts = draftSaver(readDraft, (state) => {
   if (typeof state === "object") return showRefusal(state);
   const words = { changed: "", saved: phrase("draftSaved"), waiting: phrase("draftWaiting") };
-  if (form) byId("draft-state").textContent = words[state];
+  if (form) Object.assign(byId("draft-state"), { textContent: words[state], className: state });
   return undefined;
 });
 

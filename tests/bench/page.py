@@ -34,7 +34,7 @@ from annotate.models import (
 from .figures import Figure
 
 TASKS, SUBMISSIONS, ROUNDS = 200, 20, 5
-WORDS = "the quick answer of a model that explains some matter in plain words to a reader who asked".split()
+WORDS = re.findall(r"\w+", "the quick answer of a model that explains some matter in plain words to a reader who asked")
 
 # Resolves to the milliseconds from the click on Submit until the next task was painted.
 SUBMIT = """() => new Promise((resolve) => {

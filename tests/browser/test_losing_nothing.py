@@ -50,7 +50,7 @@ def test_a_dropped_connection_is_said_and_the_ranking_is_stored_once_when_it_is_
 
 
 def test_an_answer_that_got_lost_on_its_way_is_asked_for_again_and_stored_once(page, open_page):
-    answered = []
+    answered: list[int] = []
 
     def lose_the_first_answer(route):
         if not answered:

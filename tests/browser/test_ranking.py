@@ -1,7 +1,7 @@
 """People rank in a real browser; what they meant is what is stored."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import FloatRect, Page, expect
 
 from annotate.models import Assignment, Demonstration, Flag, Project, Ranking
 from tests.browser.pages import (
@@ -25,10 +25,14 @@ def submit_and_wait(page: Page) -> None:
     wait_for_task_after(page, token)
 
 
+def box_of(page: Page, selector: str) -> FloatRect:
+    box = page.locator(selector).bounding_box()
+    assert box, selector
+    return box
+
+
 def drag(page: Page, start: str, end: str) -> None:
-    source, goal = page.locator(start).bounding_box(), page.locator(end).bounding_box()
-    assert source
-    assert goal
+    source, goal = box_of(page, start), box_of(page, end)
     page.mouse.move(source["x"] + source["width"] / 2, source["y"] + source["height"] / 2)
     page.mouse.down()
     page.mouse.move(goal["x"] + goal["width"] / 2, goal["y"] + goal["height"] / 2, steps=6)
@@ -206,12 +210,15 @@ def test_guidelines_and_keys_are_one_key_away(open_page, project, bob):
 def test_long_answers_fold_at_one_height_and_unfold_together(open_page, project, bob):
     make_task(project, texts=["short", "long words " * 400, "longer words " * 600])
     page = open_ranking(open_page(bob), project)
-    folded = page.locator(".card.long .answer")
-    heights = [round(answer.bounding_box()["height"]) for answer in folded.all()]
+
+    def heights_of_long_answers() -> list[int]:
+        return [answer.evaluate("answer => answer.offsetHeight") for answer in page.locator(".card.long .answer").all()]
+
+    heights = heights_of_long_answers()
     assert len(heights) == 2
     assert heights[0] == heights[1] < 700
     page.locator(".unfold:visible").first.click()
-    assert all(answer.bounding_box()["height"] > heights[0] for answer in folded.all())
+    assert min(heights_of_long_answers()) > heights[0]
 
 
 def test_the_hint_for_newcomers_goes_away_once_they_have_ranked(page):
@@ -250,8 +257,7 @@ def test_a_finger_ranks_on_a_phone(open_page, project, bob):
 def test_a_finger_drags_a_chip_on_a_phone(open_page, project, bob):
     make_tasks(project, 1)
     page = open_ranking(open_page(bob, viewport=(390, 844), has_touch=True, is_mobile=True), project)
-    start = page.locator('.tray [data-chip="C"]').bounding_box()
-    goal = page.locator('[data-place="2"]').bounding_box()
+    start, goal = box_of(page, '.tray [data-chip="C"]'), box_of(page, '[data-place="2"]')
     touch = page.context.new_cdp_session(page)
     x, y = start["x"] + 15, start["y"] + 15
     touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": x, "y": y}]})
