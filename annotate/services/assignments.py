@@ -142,9 +142,8 @@ def current_assignment(*, membership: Membership) -> Assignment | None:
         return lease_next(membership=membership)
 
 
-@transaction.atomic
 def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment | None:
-    """Lease the next task to this person, whose membership is locked; whatever they hold already comes first.
+    """Lease the next task to this person, whose membership this transaction has locked; whatever they hold already comes first.
 
     `may_hold=False` says that they are known to hold nothing, which spares a look.
     """

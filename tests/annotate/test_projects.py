@@ -166,7 +166,9 @@ def test_prompts_are_listed_and_opened(project, rita):
     first = client.get(f"/projects/{project.slug}/prompts").content.decode()
     assert "Question 54" in first
     assert "Question 05" not in first
-    more = client.get(f"/projects/{project.slug}/prompts?before={Prompt.objects.order_by('-pk')[49].pk}").content.decode()
+    more = client.get(
+        f"/projects/{project.slug}/prompts?before={Prompt.objects.order_by('-pk')[49].pk}"
+    ).content.decode()
     assert "Question 05" in more
     assert client.get(f"/projects/{project.slug}/prompts?before=x'").status_code == 200
     page = client.get(f"/projects/{project.slug}/prompts/{task.prompt_id}").content.decode()

@@ -225,7 +225,8 @@ def client(job: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {"latencies": [], "acknowledged": 0, "trouble": 0}
     lock = threading.Lock()
     threads = [
-        threading.Thread(target=annotate_for, args=(job, job["keys"][number], out, lock)) for number in range(job["people"])
+        threading.Thread(target=annotate_for, args=(job, job["keys"][number], out, lock))
+        for number in range(job["people"])
     ]
     for thread in threads:
         thread.start()
@@ -283,7 +284,9 @@ def next_seconds(project: Any, times: int) -> list[float]:
         if response.status_code != 200:
             raise RuntimeError(f"the ranking page answered {response.status_code}")
         mine = Assignment.objects.filter(annotator=person, project=project, state="leased")
-        RankingTask.objects.filter(pk__in=mine.values("task_id")).update(leased=F("leased") - 1, submitted=F("submitted") + 1)
+        RankingTask.objects.filter(pk__in=mine.values("task_id")).update(
+            leased=F("leased") - 1, submitted=F("submitted") + 1
+        )
         mine.update(state="submitted")
     return took
 
@@ -323,7 +326,6 @@ def bench_load() -> list[Figure]:
         Figure("web_sql_per_cycle", count_statements(project), "statements"),
         Figure.from_rounds("web_floor_cycles_per_s", floors, "cycles/s", "bare psycopg, one connection"),
     ]
-    drop_project(SLUG)
     return figures
 
 
@@ -337,7 +339,9 @@ def bench_growth() -> list[Figure]:
     next_seconds(small, 5), next_seconds(large, 5)
     for _ in range(5):
         ratios.append(statistics.median(next_seconds(large, 30)) / statistics.median(next_seconds(small, 30)))
-    return [Figure.from_rounds("web_next_ratio_1m_over_1k", ratios, "ratio", "median time of the next task at 1,000 tasks")]
+    return [
+        Figure.from_rounds("web_next_ratio_1m_over_1k", ratios, "ratio", "median time of the next task at 1,000 tasks")
+    ]
 
 
 def bench_far_in(done: int = 20_000, tasks: int = 100_000) -> list[Figure]:
@@ -365,7 +369,10 @@ def bench_far_in(done: int = 20_000, tasks: int = 100_000) -> list[Figure]:
             """,
             {"project": project.pk, "annotator": person.pk, "done": done},
         )
-        cursor.execute("SELECT id FROM annotate_rankingtask WHERE project_id = %s ORDER BY id OFFSET %s LIMIT 1", [project.pk, done])
+        cursor.execute(
+            "SELECT id FROM annotate_rankingtask WHERE project_id = %s ORDER BY id OFFSET %s LIMIT 1",
+            [project.pk, done],
+        )
         place = cursor.fetchone()[0] - 1
     Membership.objects.filter(project=project, user=person).update(queue_priority=0, queue_task=place)
     vacuum()
@@ -373,9 +380,9 @@ def bench_far_in(done: int = 20_000, tasks: int = 100_000) -> list[Figure]:
     ratios = []
     for _ in range(5):
         ratios.append(statistics.median(next_seconds(project, 30)) / statistics.median(next_seconds(new, 30)))
-    for slug in (name, fresh):
-        drop_project(slug)
-    return [Figure.from_rounds("web_next_ratio_20k_done_over_new", ratios, "ratio", "median time of a newcomer's next task")]
+    return [
+        Figure.from_rounds("web_next_ratio_20k_done_over_new", ratios, "ratio", "median time of a newcomer's next task")
+    ]
 
 
 def run() -> list[Figure]:
