@@ -1,6 +1,7 @@
 """Files of prompts, with or without completions, into a project."""
 
 import errno
+import json
 import logging
 import os
 import re
@@ -189,7 +190,7 @@ def _check_sources(row: Row, sources: set[str]) -> None:
 
 
 def _refused(job: Import, one: Record, error: RowError) -> RefusedRow:
-    excerpt = one.excerpt or (str(one.value) if one.problem is None else "")
+    excerpt = one.excerpt or ("" if one.problem else json.dumps(one.value, ensure_ascii=False, default=str))
     return RefusedRow(
         job=job,
         line=one.line,

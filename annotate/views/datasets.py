@@ -8,7 +8,7 @@ from django.core.paginator import Paginator
 from django.http import Http404, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
@@ -30,7 +30,7 @@ from annotate.tasks import build_dataset_version
 PREVIEWED = 5
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def datasets(request: ProjectRequest) -> HttpResponseBase:
     project = request.membership.project
@@ -56,7 +56,7 @@ def datasets(request: ProjectRequest) -> HttpResponseBase:
     )
 
 
-@require_GET
+@require_safe
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def dataset(request: ProjectRequest, number: int) -> HttpResponseBase:
     project = request.membership.project
@@ -127,7 +127,7 @@ def _preview(version: DatasetVersion) -> list[dict[str, Any]]:
     ]
 
 
-@require_GET
+@require_safe
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def dataset_download(request: ProjectRequest, number: int) -> HttpResponseBase:
     version = get_object_or_404(

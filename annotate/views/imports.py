@@ -7,7 +7,7 @@ from django.core.paginator import Paginator
 from django.http import HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
@@ -20,7 +20,7 @@ from annotate.tasks import run_import
 SHOWN = 100
 
 
-@require_http_methods(["GET", "POST"])
+@require_http_methods(["GET", "HEAD", "POST"])
 @member_required(Role.ADMIN)
 def imports(request: ProjectRequest) -> HttpResponseBase:
     project = request.membership.project
@@ -45,7 +45,7 @@ def imports(request: ProjectRequest) -> HttpResponseBase:
     )
 
 
-@require_GET
+@require_safe
 @member_required(Role.ADMIN)
 def import_(request: ProjectRequest, pk: int) -> HttpResponseBase:
     project = request.membership.project
@@ -55,7 +55,7 @@ def import_(request: ProjectRequest, pk: int) -> HttpResponseBase:
     return render(request, template, {"project": project, "job": job, "refused": refused})
 
 
-@require_GET
+@require_safe
 @member_required(Role.ADMIN)
 def import_refused(request: ProjectRequest, pk: int) -> HttpResponseBase:
     """Every refused row that was kept, as CSV."""
