@@ -50,7 +50,7 @@ class RankingForm(forms.Form):
     def problem(self) -> str:
         """The first thing that is wrong, in one sentence."""
         field, errors = next(iter(self.errors.items()))
-        return errors[0] if field in ("__all__", "verdict") else f"{field}: {errors[0]}"
+        return str(errors[0]) if field in ("__all__", "verdict") else f"{field}: {errors[0]}"
 
 
 def read_places(text: str, shown: str) -> list[list[str]]:

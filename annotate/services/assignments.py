@@ -20,7 +20,7 @@ from annotate.models import Assignment, Membership, Project, RankingTask
 State = Assignment.State
 EXPIRE_BATCH = 200
 LEASE_TRIES = 3
-DONE = {
+DONE: dict[str, str] = {
     State.SKIPPED: gettext_noop("You have skipped this task already."),
     State.FLAGGED: gettext_noop("You have flagged this task already."),
     State.SUBMITTED: gettext_noop("You have ranked this task already."),

@@ -11,5 +11,5 @@ from annotate.text import render_markdown
 def guidelines(request: ProjectRequest) -> HttpResponse:
     project = request.membership.project
     html = render_markdown(project.guidelines) if project.guidelines.strip() else ""
-    template = "annotate/guidelines.html#guidelines" if request.htmx else "annotate/guidelines.html"  # type: ignore[attr-defined]
+    template = "annotate/guidelines.html#guidelines" if request.htmx else "annotate/guidelines.html"
     return render(request, template, {"project": project, "membership": request.membership, "html": html})

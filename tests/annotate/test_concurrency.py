@@ -50,13 +50,13 @@ def take_turns(people):
 
     Fewer threads than people: a person waits while others act, as people who read do.
     """
-    turns = queue.SimpleQueue()
+    turns: queue.SimpleQueue[tuple[User, Client, int]] = queue.SimpleQueue()
     for user in people:
         client = Client()
         client.force_login(user)
         turns.put((user, client, 0))
-    counts = Counter()
-    troubles = []
+    counts: Counter[str] = Counter()
+    troubles: list[Exception] = []
 
     def act(_):
         while not troubles:

@@ -38,7 +38,7 @@ def test_staff_make_a_project_and_become_its_admin(charlie):
     charlie.save()
     data = {"name": "Deep Sea", "slug": "", "overlap": 2, "completions_per_task": 4}
     response = signed_in(charlie).post("/projects/new", data)
-    assert (response.status_code, response.url) == (302, "/projects/deep-sea/")
+    assert (response.status_code, response.headers["Location"]) == (302, "/projects/deep-sea/")
     assert membership(charlie, Project.objects.get(slug="deep-sea")).role == "admin"
     again = signed_in(charlie).post("/projects/new", data)
     assert "Another project has the address" in again.content.decode()

@@ -424,16 +424,18 @@ def test_nobody_reaches_another_persons_assignment_or_project(project, bob, alic
     assignment = held(bob)
     elsewhere = Project.objects.create(slug="winds", name="Winds", created_by=charlie)
     Membership.objects.create(project=elsewhere, user=bob, role="annotator")
-    if action == "draft":
-        body = json.dumps({"token": str(assignment.token), "draft": {}})
-        kind = {"content_type": "application/json"}
-    else:
-        body = {**order(assignment, ["A"], ["B"], ["C"], ["D"]), "reason": "x", "text": "mine"}
-        kind = {}
-    assert signed_in(alice).post(url(project, action, assignment), body, **kind).status_code == 404
-    assert signed_in(bob).post(url(elsewhere, action, assignment), body, **kind).status_code == 404
-    assert signed_in(charlie).post(url(project, action, assignment), body, **kind).status_code == 404
-    assert signed_in(bob).post(f"/projects/{project.slug}/rank/999999/{action}", body, **kind).status_code == 404
+
+    def post(user, path):
+        if action == "draft":
+            body = json.dumps({"token": str(assignment.token), "draft": {}})
+            return signed_in(user).post(path, body, content_type="application/json").status_code
+        data = {**order(assignment, ["A"], ["B"], ["C"], ["D"]), "reason": "x", "text": "mine"}
+        return signed_in(user).post(path, data).status_code
+
+    assert post(alice, url(project, action, assignment)) == 404
+    assert post(bob, url(elsewhere, action, assignment)) == 404
+    assert post(charlie, url(project, action, assignment)) == 404
+    assert post(bob, f"/projects/{project.slug}/rank/999999/{action}") == 404
     assert not Ranking.objects.exists()
     assert held(bob) == assignment
 
@@ -490,7 +492,7 @@ def test_an_ideal_answer_is_stored_once(project, bob):
 
 def test_reasoning_is_shown_apart(project, bob):
     task = make_task(project, texts=["Yes.", "No."])
-    Completion.objects.filter(pk=task.completions.order_by("pk").first().pk).update(reasoning="Let me think twice.")
+    Completion.objects.filter(pk=task.completions.order_by("pk")[0].pk).update(reasoning="Let me think twice.")
     cards = opened(bob, project).context["task"]["cards"]
     by_words = {card["reasoning_words"]: card["reasoning_html"] for card in cards}
     assert by_words == {0: "", 4: "<p>Let me think twice.</p>\n"}
