@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from tests.recipes.tiny import events, finish, make_run, planted_ranking, result, save_tiny_model
+from tests.recipes.tiny import Row, events, finish, make_run, planted_ranking, result, save_tiny_model
 from training.recipes.sampling import split_reasoning
 
 PROMPTS = [{"prompt_id": number, "prompt": planted_ranking(number)["prompt"]} for number in range(1, 7)]
-QUICK = {"num_generations": 3, "max_new_tokens": 8, "batch_size": 2, "temperature": 1.5}
+QUICK: Row = {"num_generations": 3, "max_new_tokens": 8, "batch_size": 2, "temperature": 1.5}
 
 
 def lines(run):

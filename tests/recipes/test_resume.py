@@ -6,11 +6,11 @@ import time
 import pytest
 from safetensors.torch import load_file
 
-from tests.recipes.tiny import curve, events, finish, make_run, planted_ranking, result, start
+from tests.recipes.tiny import Row, curve, events, finish, make_run, planted_ranking, result, start
 from training.recipes.training import last_whole_checkpoint
 
 RANKINGS = [planted_ranking(number) for number in range(40)]
-LONG = {
+LONG: Row = {
     "per_device_train_batch_size": 4,
     "num_train_epochs": 40,
     "learning_rate": 1e-3,
@@ -53,6 +53,7 @@ def test_after_sigterm_it_saves_leaves_with_75_and_resumes_to_the_same_end(tiny_
     assert process.wait(timeout=30) == 75
     assert time.monotonic() - asked < 10
     saved = last_whole_checkpoint(run / "trainer")
+    assert saved
     assert int(saved.name.rpartition("-")[2]) == events(run, "progress")[-1]["step"]
     assert not (run / "result.json").exists()
     assert not events(run, "error")

@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from tests.recipes.tiny import curve, events, finish, make_run, planted_ranking, result
+from tests.recipes.tiny import Row, curve, events, finish, make_run, planted_ranking, result
 from training.recipes.models import load_reward_model
 
 RANKINGS = [planted_ranking(number) for number in range(80)]
-QUICK = {"per_device_train_batch_size": 8, "max_steps": 20, "eval_steps": 10, "save_steps": 10}
+QUICK: Row = {"per_device_train_batch_size": 8, "max_steps": 20, "eval_steps": 10, "save_steps": 10}
 
 
 def scores(model, tokenizer, rankings):
@@ -51,7 +51,7 @@ def test_it_learns_what_the_annotator_likes_and_saves_scores_of_mean_0_and_devia
     assert "1 rankings are longer than 256 tokens" in notes
     assert events(run, "progress")[-1]["step"] == events(run, "progress")[-1]["total"] == 20
 
-    location = {"location": f"folder:{run / 'checkpoint'}"}
+    location: Row = {"location": f"folder:{run / 'checkpoint'}"}
     if lora:
         location["base"] = {"location": f"folder:{tiny_model}"}
         assert not (run / "checkpoint/model.safetensors").exists()
