@@ -41,6 +41,7 @@ class Refused(Exception):
 #   2  onward from their own place in the queue, at the same priority; 3 at lower ones;
 #   4  the whole queue, once: what came free behind them.
 # Without the place, whoever has ranked 20,000 tasks that still wait for others would step over all of them at every request.
+# OFFSET 0 keeps the planner from joining with all that they ever ranked, where one look per candidate is enough.
 LEASE_NEXT = """
 WITH taken AS MATERIALIZED (
     SELECT * FROM (
@@ -96,7 +97,7 @@ RETURNING annotate_assignment.*
     "_FREE_",
     """t.project_id = %(project)s AND t.state = 'open' AND t.overlap > t.leased + t.submitted AND NOT EXISTS (
             SELECT 1 FROM annotate_assignment a
-            WHERE a.task_id = t.id AND a.annotator_id = %(annotator)s AND a.state <> 'expired')""",
+            WHERE a.task_id = t.id AND a.annotator_id = %(annotator)s AND a.state <> 'expired' OFFSET 0)""",
 )
 
 
