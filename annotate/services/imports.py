@@ -1,5 +1,6 @@
 """Files of prompts, with or without completions, into a project."""
 
+import contextlib
 import errno
 import json
 import logging
@@ -190,7 +191,11 @@ def _check_sources(row: Row, sources: set[str]) -> None:
 
 
 def _refused(job: Import, one: Record, error: RowError) -> RefusedRow:
-    excerpt = one.excerpt or ("" if one.problem else json.dumps(one.value, ensure_ascii=False, default=str))
+    excerpt = one.excerpt
+    if not one.problem:
+        # What is nested too deeply to be written down is refused for that very reason.
+        with contextlib.suppress(RecursionError, ValueError):
+            excerpt = json.dumps(one.value, ensure_ascii=False, default=str)
     return RefusedRow(
         job=job,
         line=one.line,

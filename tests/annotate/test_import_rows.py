@@ -139,6 +139,7 @@ def test_columns_of_any_name_can_be_mapped(project, tmp_path):
         (b'{"prompt": "a"', "", "Not valid JSON"),
         (b'{"prompt": "a", "x": NaN}', "", "NaN is no JSON value"),
         (b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "", "nested too deeply"),
+        (b'{"prompt": 7, "x": ' + b"[" * 900 + b"]" * 900 + b"}", "prompt", "Must be text"),
         (b'{"prompt": "caf\xe9"}', "", "Not valid UTF-8 at byte 16"),
         (b'["prompt"]', "", "must be a JSON object"),
         (b'{"prompt": "a", "big": 1e999}', "metadata", "JSON has no form for"),
