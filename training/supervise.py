@@ -18,8 +18,9 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
 
 from annotate.jobs import Cancelled, Fenced, Job, beat, claim, finish, release
+from training import process
 from training.models import Run
-from training.process import Child, recipe_command, started
+from training.process import Child, started
 from training.recipes.arguments import METHODS
 from training.services import checkpoints, generation
 from training.services.events import EventCopy
@@ -80,7 +81,7 @@ def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool
     with log.open("a") as file:
         file.write(f"== attempt {run.attempt}, {timezone.now():%Y-%m-%d %H:%M:%S} UTC\n")
     try:
-        with started(recipe_command(METHODS[run.method].module, folder), log=log, lock=lock) as child:
+        with started(process.recipe_command(METHODS[run.method].module, folder), log=log, lock=lock) as child:
             asked = _watch(run, child, events, shutting_down)
             code = child.process.returncode
     except (SystemExit, KeyboardInterrupt):  # a cold shutdown: the child is dead by now

@@ -12,14 +12,14 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 django.setup()
 
-from training import supervise  # noqa: E402
+from training import process, supervise  # noqa: E402
 
 SCRIPT = "tests.training.script_recipe"
 
 
 def main() -> None:
-    command = supervise.recipe_command
-    supervise.recipe_command = lambda module, folder: command(SCRIPT, folder)
+    command = process.recipe_command
+    process.recipe_command = lambda module, folder: command(SCRIPT, folder)
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     supervise.attempt_run(int(sys.argv[1]), shutting_down=lambda: bool(asked))

@@ -20,7 +20,7 @@ from config.processes import wait_until
 from tests import conftest as suite
 from tests.recipes.conftest import tiny_model
 from tests.training import attempt
-from training import supervise
+from training import process
 from training.models import Checkpoint, Run, RunInput
 from training.recipes.arguments import METHODS, parse_arguments, to_json
 from training.services.checkpoints import new_source
@@ -40,8 +40,8 @@ def quick(settings, monkeypatch) -> None:
 @pytest.fixture
 def script_recipe(quick, monkeypatch) -> None:
     """Runs that this process supervises start the script recipe."""
-    command = supervise.recipe_command
-    monkeypatch.setattr(supervise, "recipe_command", lambda module, folder: command(attempt.SCRIPT, folder))
+    command = process.recipe_command
+    monkeypatch.setattr(process, "recipe_command", lambda module, folder: command(attempt.SCRIPT, folder))
 
 
 def make_checkpoint(project: Project, folder: Path, name: str = "base", **fields: Any) -> Checkpoint:
@@ -140,18 +140,18 @@ def attempt_process(quick, transactional_db, tmp_path) -> Iterator[Callable[[Run
 
     def start(run: Run) -> "subprocess.Popen[bytes]":
         with (tmp_path / f"attempt-{len(started)}.log").open("wb") as log:
-            process = subprocess.Popen(
+            attempting = subprocess.Popen(
                 [sys.executable, "-m", "tests.training.attempt", str(run.pk)],
                 cwd=django_settings.BASE_DIR,
                 env={**os.environ, **suite.test_environment()},
                 stdout=log,
                 stderr=log,
             )
-        started.append(process)
-        return process
+        started.append(attempting)
+        return attempting
 
     yield start
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+    for one in started:
+        if one.poll() is None:
+            one.kill()
+        one.wait()

@@ -11,9 +11,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 folder = Path(sys.argv[1])
-script = {"steps": 3, "seconds": 0.01, "end": "done", "stubborn": False, "children": 0}
+script: dict[str, Any] = {"steps": 3, "seconds": 0.01, "end": "done", "stubborn": False, "children": 0}
 if (folder / "script.json").exists():
     script |= json.loads((folder / "script.json").read_text())
 saved = folder / "trainer" / "step"
@@ -36,7 +37,7 @@ with (folder / "pids").open("a") as file:
         file.write(f"{child.pid}\n")
 (folder / "environment.json").write_text(json.dumps(dict(os.environ)))
 
-stop = []
+stop: list[bool] = []
 signal.signal(signal.SIGTERM, lambda *_: None if script["stubborn"] else stop.append(True))
 first = int(saved.read_text()) if saved.exists() else 0
 event("note", message=f"from step {first}")

@@ -39,6 +39,7 @@ def test_it_adds_a_folder_as_base_model(alice, project, models_root):
     added = Checkpoint.objects.get()
     assert response.headers["Location"] == reverse("checkpoint", args=[project.slug, added.pk])
     assert (added.location, added.kind, added.size) == (f"folder:{folder}", "causal_lm", 10)
+    assert added.source is not None
     assert added.source.kind == Source.Kind.CHECKPOINT
     assert AuditEvent.objects.filter(verb="checkpoint.added").exists()
 
@@ -106,7 +107,7 @@ def test_a_name_is_taken_once(alice, project, base):
 def test_the_command_adds_and_promotes(project, models_root):
     folder = save_model(models_root / "tiny")
     call_command("add_checkpoint", project.slug, "tiny", f"folder:{folder}", "--promote")
-    assert promoted_checkpoint(project).name == "tiny"
+    assert promoted_checkpoint(project) == Checkpoint.objects.get(name="tiny")
     with pytest.raises(CommandError, match="must lie inside"):
         call_command("add_checkpoint", project.slug, "other", "folder:/etc")
 

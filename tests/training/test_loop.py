@@ -78,6 +78,7 @@ def test_rankings_train_models_whose_completions_are_ranked_next(ready, project,
 
     membership = Membership.objects.select_related("project").get(project=project, user=bob)
     leased = assignments.lease_next(membership=membership)
+    assert leased is not None
     with transaction.atomic():
         locked = assignments.lock_assignment(membership=membership, pk=leased.pk)
         places = [[letter] for letter in rankings.letters(len(locked.shown_order))]

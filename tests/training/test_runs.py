@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.conf import settings
@@ -20,7 +21,7 @@ from training.recipes.arguments import METHODS, parse_arguments, to_json
 from training.tasks import reap_runs
 
 
-def form_data(method: str, policy: Checkpoint, dataset: DatasetVersion | None = None, **changes) -> dict:
+def form_data(method: str, policy: Checkpoint, dataset: DatasetVersion | None = None, **changes) -> dict[str, Any]:
     values = {name: value for name, value in to_json(parse_arguments(method, {})).items() if value is not False}
     values |= {"policy": policy.pk, "note": "", **changes}
     if dataset:

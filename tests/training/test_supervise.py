@@ -18,7 +18,7 @@ from config.processes import wait_until
 from tests.training.conftest import alive_pids, queue_run, wait_for_end, wait_for_step, write_script
 from training import supervise
 from training.models import Checkpoint, Run
-from training.services import folders
+from training.services import datasets, folders
 from training.tasks import reap_runs
 
 
@@ -68,7 +68,7 @@ def test_the_folder_holds_what_the_recipe_needs(script_recipe, base, dataset):
     assert args["arguments"]["ties"] == "half"
     assert args["inputs"]["policy"]["base"] == {"location": base.location}
     assert args["inputs"]["policy"]["location"].startswith("folder:/")
-    assert (folder / "data/rankings.parquet").read_bytes() == folders.dataset_files(dataset)[0].read_bytes()
+    assert (folder / "data/rankings.parquet").read_bytes() == datasets.dataset_files(dataset)[0].read_bytes()
     assert run.checkpoint.kind == Checkpoint.Kind.REWARD_MODEL
     assert run.checkpoint.source is None
 
@@ -130,7 +130,7 @@ def test_a_full_disk_fails_the_run_in_words(script_recipe, base, dataset, monkey
 @pytest.mark.django_db(transaction=True)
 def test_a_run_whose_dataset_is_gone_fails_in_words(script_recipe, base, dataset):
     run = queue_run(base, "dpo", dataset)
-    folders.dataset_files(dataset)[0].unlink()
+    datasets.dataset_files(dataset)[0].unlink()
     attempt(run)
     assert (run.state, run.cause) == ("failed", "bad_dataset")
 
