@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from django.conf import settings as django_settings
+from django.contrib.auth.hashers import make_password
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
@@ -56,8 +58,14 @@ def static_files() -> None:
     call_command("collectstatic", interactive=False, verbosity=0)
 
 
+@cache
+def hashed_password() -> str:
+    """Hashed once: Argon2 is slow on purpose, and most tests sign in without it."""
+    return make_password(PASSWORD)
+
+
 def make_user(username: str) -> User:
-    return User.objects.create_user(username, f"{username}@example.org", PASSWORD)
+    return User.objects.create(username=username, email=f"{username}@example.org", password=hashed_password())
 
 
 @pytest.fixture
