@@ -1,5 +1,5 @@
 // The ranking page: what is picked, what stands where, and how it reaches the server.
-// sending.js and dragging.js come first; the server's way is in docs/architecture.md ("One ranking's way").
+// ordering.js, sending.js and dragging.js come first; the server's way is in docs/architecture.md ("One ranking's way").
 
 const byId = (id) => document.getElementById(id);
 const taskBox = byId("task");
@@ -8,8 +8,7 @@ const urls = byId("rank-urls").dataset;
 const trouble = byId("trouble");
 
 let form = null;
-let letters = [];
-let places = []; // places[0] is the best: ["B"], [], ["A", "C"]
+let order = makeOrder([], false);
 let picked = null;
 let allBad = false;
 let ideal = null; // {text, from}: an ideal answer begun and not saved
@@ -31,55 +30,30 @@ function say(...sentences) {
 
 // The order
 
-const placeOf = (letter) => places.findIndex((place) => place.includes(letter));
-const unplaced = () => letters.filter((letter) => placeOf(letter) < 0);
-const isComplete = () => allBad || unplaced().length === 0;
-
-function lift(letter) {
-  places = places.map((place) => place.filter((other) => other !== letter));
-}
-
-/** Put `letter` between two places: its neighbours move over, up to the nearest empty place. */
-function insert(letter, gap) {
-  lift(letter);
-  const below = places.findIndex((place, index) => index >= gap && place.length === 0);
-  if (below >= 0) {
-    places.splice(below, 1);
-    places.splice(gap, 0, [letter]);
-  } else {
-    const above = places.findLastIndex((place, index) => index < gap && place.length === 0);
-    places.splice(above, 1);
-    places.splice(gap - 1, 0, [letter]);
-  }
-}
+const isComplete = () => allBad || order.unplaced().length === 0;
+const lettersLeft = () => phrase("left", { letters: order.unplaced().join(", ") });
 
 function put(letter, index) {
-  if (index >= places.length) return say(phrase("noSuchPlace", { count: places.length }));
+  const count = order.letters.length;
+  if (index >= count) return say(phrase("noSuchPlace", { count }));
   allBad = false;
-  if (form.hasAttribute("data-ties")) {
-    lift(letter);
-    places[index] = [...places[index], letter].sort();
-  } else if (placeOf(letter) !== index) {
-    insert(letter, index);
-  }
-  placed(letter);
+  order.put(letter, index);
+  return placed(letter);
 }
 
 function placed(letter) {
   picked = null;
   changed();
-  const index = placeOf(letter);
-  const others = places[index].filter((other) => other !== letter).join(", ");
-  const left = unplaced();
+  const others = order.tiedWith(letter);
   say(
-    phrase(others ? "tied" : "placed", { letter, place: index + 1, others }),
-    left.length ? phrase("left", { letters: left.join(", ") }) : phrase("complete"),
+    phrase(others ? "tied" : "placed", { letter, place: order.placeOf(letter) + 1, others }),
+    order.unplaced().length ? lettersLeft() : phrase("complete"),
   );
 }
 
 function unplace(letter) {
-  if (placeOf(letter) < 0) return;
-  lift(letter);
+  if (order.placeOf(letter) < 0) return;
+  order.lift(letter);
   changed();
   say(phrase("unplaced", { letter }));
 }
@@ -117,10 +91,10 @@ function chip(letter) {
 }
 
 function stateOf(letter) {
-  const index = placeOf(letter);
+  const index = order.placeOf(letter);
   if (picked === letter) return phrase("statePicked");
   if (index < 0) return phrase("stateFree");
-  const others = places[index].filter((other) => other !== letter).join(", ");
+  const others = order.tiedWith(letter);
   return phrase(others ? "stateTied" : "statePlaced", { place: index + 1, others });
 }
 
@@ -131,7 +105,7 @@ function draw() {
   form.classList.toggle("complete", isComplete());
   for (const card of form.querySelectorAll(".card")) {
     const letter = card.dataset.letter;
-    const index = placeOf(letter);
+    const index = order.placeOf(letter);
     card.classList.toggle("picked", picked === letter);
     card.classList.toggle("placed", index >= 0);
     card.querySelector(".pick").setAttribute("aria-pressed", String(picked === letter));
@@ -141,11 +115,11 @@ function draw() {
     }
   }
   for (const place of form.querySelectorAll(".place")) {
-    const here = places[place.dataset.place - 1];
+    const here = order.all()[place.dataset.place - 1];
     place.classList.toggle("taken", here.length > 0);
     place.querySelector(".chips").replaceChildren(...here.map(chip));
   }
-  const left = unplaced();
+  const left = order.unplaced();
   const tray = form.querySelector("[data-tray]");
   tray.classList.toggle("bare", left.length === 0);
   tray.querySelector(".chips").replaceChildren(...left.map(chip));
@@ -153,7 +127,7 @@ function draw() {
   byId("submit").setAttribute("aria-disabled", String(!isComplete()));
   byId("finish-state").textContent = allBad
     ? phrase("allBad")
-    : left.length ? phrase("left", { letters: left.join(", ") }) : phrase("complete");
+    : left.length ? lettersLeft() : phrase("complete");
   const afterwards = byId("afterwards");
   if (afterwards && isComplete()) afterwards.hidden = false;
   if (focused) form.querySelector(`[data-chip="${focused}"]`)?.focus({ preventScroll: true });
@@ -216,7 +190,7 @@ function readDraft() {
   if (!form) return null;
   const draft = {
     verdict: allBad ? "all_bad" : "ranked",
-    places,
+    places: order.all(),
     comment: form.elements.comment?.value ?? "",
     reasons: reasons(),
   };
@@ -278,10 +252,10 @@ function fields(values) {
 
 async function submit() {
   if (busy || !form) return;
-  if (!isComplete()) return say(phrase("left", { letters: unplaced().join(", ") }));
+  if (!isComplete()) return say(lettersLeft());
   const data = fields({
     verdict: allBad ? "all_bad" : "ranked",
-    places: JSON.stringify(allBad ? [] : places.filter((place) => place.length > 0)),
+    places: JSON.stringify(allBad ? [] : order.dense()),
     comment: form.elements.comment?.value ?? "",
   });
   for (const reason of reasons()) data.append("reasons", reason);
@@ -297,7 +271,7 @@ const acts = {
     await goOn(urls.undoUrl, fields({}), "undone", { retried: false });
   },
   skip() {
-    if (unplaced().length < letters.length || allBad) byId("skip-dialog").showModal();
+    if (order.dense().length > 0 || allBad) byId("skip-dialog").showModal();
     else goOn(form.dataset.skipUrl, fields({}), "skipped");
   },
   flag() { byId("flag-dialog").showModal(); },
@@ -439,7 +413,7 @@ draggable({
     if (target.matches(".place")) return put(letter, target.dataset.place - 1);
     if (target.matches("[data-tray]")) return unplace(letter);
     allBad = false;
-    insert(letter, Number(target.dataset.gap));
+    order.insert(letter, Number(target.dataset.gap));
     return placed(letter);
   },
 });
@@ -477,7 +451,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.repeat || busy) return;
   const name = key.length === 1 ? key.toUpperCase() : key;
-  if (form && letters.includes(name) && !event.shiftKey) pick(name, { focus: true });
+  if (form && order.letters.includes(name) && !event.shiftKey) pick(name, { focus: true });
   else if (form && /^[1-9]$/.test(key)) picked ? put(picked, key - 1) : say(phrase("pickFirst"));
   else if (commands[name] && (form || name === "U" || name === "G")) acts[commands[name]]();
   else if (form && (key === "Delete" || key === "Backspace")) unplace(target.dataset.chip ?? picked ?? target.closest(".card")?.dataset.letter);
@@ -498,10 +472,7 @@ function isNewcomer() {
 }
 
 function restore(draft) {
-  const seen = new Set();
-  for (const [index, place] of (draft?.places ?? []).slice(0, letters.length).entries()) {
-    places[index] = place.filter((letter) => letters.includes(letter) && !seen.has(letter) && seen.add(letter));
-  }
+  order.load(draft?.places ?? []);
   allBad = draft?.verdict === "all_bad";
   ideal = draft?.ideal ?? null;
   if (ideal) {
@@ -521,8 +492,8 @@ function begin() {
   ideal = null;
   resized.disconnect();
   if (!form) return;
-  letters = [...form.querySelectorAll(".card")].map((card) => card.dataset.letter);
-  places = letters.map(() => []);
+  const letters = [...form.querySelectorAll(".card")].map((card) => card.dataset.letter);
+  order = makeOrder(letters, form.hasAttribute("data-ties"));
   const unsaved = drafts.unsaved(form.dataset.token);
   restore(unsaved ?? JSON.parse(byId("draft").textContent));
   for (const element of taskBox.querySelectorAll("[data-key]")) {
