@@ -36,8 +36,11 @@ def setup() -> None:
     django.setup()
 
 
-def fill_project(slug: str, tasks: int, overlap: int = 1) -> Any:
-    """A project with PEOPLE annotators and `tasks` tasks of four 120-word answers, made in the database."""
+def fill_project(slug: str, tasks: int, overlap: int = 1, copies: int = 1) -> Any:
+    """A project with PEOPLE annotators and `tasks` tasks of four 120-word answers, made in the database.
+
+    `copies` tasks share a prompt and its answers, which spares gigabytes where only the queue's length matters.
+    """
     from django.db import connection
 
     from annotate.models import Membership, Project, Source, User
@@ -54,7 +57,7 @@ def fill_project(slug: str, tasks: int, overlap: int = 1) -> Any:
                 INSERT INTO annotate_prompt (project_id, messages, content_hash, reference_answer, metadata, tags, created_at)
                 SELECT %(project)s, jsonb_build_array(jsonb_build_object('role', 'user', 'content', 'Why is the sky blue? ' || n)),
                     'bench' || n, '', '{}', '{}', now()
-                FROM generate_series(1, %(tasks)s) n RETURNING id
+                FROM generate_series(1, %(prompts)s) n RETURNING id
             ), completions AS (
                 INSERT INTO annotate_completion (prompt_id, source_id, text, reasoning, sampling, content_hash, created_at)
                 SELECT id, %(source)s, %(text)s || id || ' ' || k, '', '{}', 'bench' || k, now()
@@ -62,12 +65,20 @@ def fill_project(slug: str, tasks: int, overlap: int = 1) -> Any:
             ), tasks AS (
                 INSERT INTO annotate_rankingtask
                     (project_id, prompt_id, content_hash, state, priority, overlap, leased, submitted, created_at)
-                SELECT %(project)s, id, 'bench' || id, 'open', 0, %(overlap)s, 0, 0, now() FROM prompts RETURNING id, prompt_id
+                SELECT %(project)s, id, 'bench' || id || '-' || copy, 'open', 0, %(overlap)s, 0, 0, now()
+                FROM prompts, generate_series(1, %(copies)s) copy RETURNING id, prompt_id
             )
             INSERT INTO annotate_taskcompletion (task_id, completion_id)
             SELECT tasks.id, completions.id FROM tasks JOIN completions USING (prompt_id)
             """,
-            {"project": project.pk, "source": source.pk, "tasks": tasks, "overlap": overlap, "text": WORDS * 4},
+            {
+                "project": project.pk,
+                "source": source.pk,
+                "prompts": tasks // copies,
+                "copies": copies,
+                "overlap": overlap,
+                "text": WORDS * 4,
+            },
         )
     vacuum()
     return project
@@ -329,12 +340,12 @@ def bench_load() -> list[Figure]:
     return figures
 
 
-def bench_growth() -> list[Figure]:
+def bench_growth(tasks: int = 1_000_000) -> list[Figure]:
     """The next task at 1,000 and at 1,000,000 tasks, in turns; and for somebody with 20,000 behind them that wait for others."""
     names = ("bench-small", "bench-large")
     for name in names:
         drop_project(name)
-    small, large = fill_project(names[0], 1_000), fill_project(names[1], 1_000_000)
+    small, large = fill_project(names[0], 1_000), fill_project(names[1], tasks, copies=200)
     ratios = []
     next_seconds(small, 5), next_seconds(large, 5)
     for _ in range(5):
@@ -353,7 +364,7 @@ def bench_far_in(done: int = 20_000, tasks: int = 100_000) -> list[Figure]:
     name, fresh = "bench-overlap", "bench-fresh"
     for slug in (name, fresh):
         drop_project(slug)
-    project, new = fill_project(name, tasks, overlap=3), fill_project(fresh, 1_000, overlap=3)
+    project, new = fill_project(name, tasks, overlap=3, copies=20), fill_project(fresh, 1_000, overlap=3)
     person = User.objects.get(username="bench-0")
     with connection.cursor() as cursor:
         cursor.execute(
