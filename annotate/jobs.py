@@ -120,6 +120,7 @@ def release(job: Job, *, note: str = "") -> None:
         lease_until=None,
         woken_at=None,
         progress_note=note,
+        finished_at=Case(When(cancel_requested=True, then=Now()), default=None),
     )
 
 

@@ -98,6 +98,7 @@ def test_a_job_released_after_a_cancel_is_cancelled(job):
     jobs.release(held)
     job.refresh_from_db()
     assert job.state == State.CANCELLED
+    assert job.finished_at is not None
 
 
 def test_the_reaper_gives_back_the_job_of_a_dead_worker(job):
