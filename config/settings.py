@@ -176,10 +176,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.2}
 CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
+# A round that nobody took before the next one is due is not worth making.
 CELERY_BEAT_SCHEDULE = {
-    "expire-leases": {"task": "annotate.expire_leases", "schedule": 30.0},
-    "reap-jobs": {"task": "annotate.reap_jobs", "schedule": 15.0},
-    "reap-runs": {"task": "training.reap_runs", "schedule": 15.0},
+    "expire-leases": {"task": "annotate.expire_leases", "schedule": 30.0, "options": {"expires": 30}},
+    "reap-jobs": {"task": "annotate.reap_jobs", "schedule": 15.0, "options": {"expires": 15}},
+    "reap-runs": {"task": "training.reap_runs", "schedule": 15.0, "options": {"expires": 15}},
 }
 
 # -- Training runs --------------------------------------------------------------

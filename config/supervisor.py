@@ -269,8 +269,8 @@ def list_programs(home: Path, port: int, environment: Mapping[str, str]) -> list
         command = [sys.executable, "-m", *arguments]
         return Program(name, command, environment, home / "logs" / f"{name}.log", **signals)
 
-    def worker(queue: str) -> Program:
-        options = ["-Q", queue, "-n", f"{queue}@%h", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+    def worker(queue: str, concurrency: int = 1) -> Program:
+        options = ["-Q", queue, "-n", f"{queue}@%h", "-c", str(concurrency), "--without-gossip", "--without-mingle"]
         return program(
             f"worker-{queue}",
             *("celery", "-A", "config", "worker", "--loglevel", "INFO", *options),
@@ -282,7 +282,9 @@ def list_programs(home: Path, port: int, environment: Mapping[str, str]) -> list
     web = ["--worker-class", "gthread", "--workers", "2", "--threads", "8", "--preload", "--graceful-timeout", "5"]
     return [
         program("web", "gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", *web, "--no-control-socket"),
-        *(worker(queue) for queue in ("default", "generate", "gpu")),
+        worker("default", 2),  # so that a long import does not hold up what gives dead workers' jobs back
+        worker("generate"),
+        worker("gpu"),
         program("beat", "celery", "-A", "config", "beat", "--loglevel", "INFO", "--pidfile="),
     ]
 
