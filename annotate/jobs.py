@@ -23,6 +23,7 @@ logger = logging.getLogger("podium.jobs")
 LEASE = timedelta(seconds=60)
 # A message lives twice as long, so that a queue behind a long run holds two copies of each at most.
 RESEND_AFTER = timedelta(seconds=60)
+INTERRUPTED_TOO_OFTEN = "It was interrupted, and this was the last attempt. Look at its log, then retry."
 WORKER_LOST = "The worker stopped answering, and this was the last attempt. Look at the worker's log, then retry."
 
 J = TypeVar("J", bound="Job")
@@ -111,16 +112,21 @@ def finish(job: Job, state: Job.State, *, error: str = "", **changes: Any) -> No
     job.refresh_from_db()
 
 
-def release(job: Job, *, note: str = "") -> None:
-    """Give the job back before the lease ends (the worker is shutting down); one more attempt makes up for this one."""
+def release(job: Job, *, note: str = "", counts: bool = False) -> None:
+    """Give the job back before the lease ends (the worker is shutting down); one more attempt makes up for this one.
+
+    With `counts` none does, so that a job that nobody asked to stop is not repeated without end: its last attempt fails it.
+    """
+    used_up = Q(attempt__gte=F("max_attempts")) if counts else Q(pk=None)
     _held(job).update(
-        state=_cancelled_or(Job.State.QUEUED),
-        max_attempts=F("max_attempts") + 1,
+        state=_cancelled_or(Case(When(used_up, then=Value(Job.State.FAILED)), default=Value(Job.State.QUEUED))),
+        max_attempts=F("max_attempts") + (0 if counts else 1),
+        error=Case(When(used_up, then=Value(INTERRUPTED_TOO_OFTEN)), default=Value("")),
         lease_token=None,
         lease_until=None,
         woken_at=None,
         progress_note=note,
-        finished_at=Case(When(cancel_requested=True, then=Now()), default=None),
+        finished_at=Case(When(used_up | Q(cancel_requested=True), then=Now()), default=None),
     )
 
 

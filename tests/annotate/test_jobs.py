@@ -91,6 +91,19 @@ def test_a_released_job_can_be_claimed_and_has_lost_no_attempt(job):
     assert (job.state, job.max_attempts - job.attempt) == (State.QUEUED, 3)
 
 
+def test_a_release_that_counts_gives_no_attempt_back(job):
+    states = []
+    for _ in range(job.max_attempts):
+        held = jobs.claim(Import, job.pk)
+        assert held is not None
+        jobs.release(held, counts=True)
+        job.refresh_from_db()
+        states.append(job.state)
+    assert states == [State.QUEUED, State.QUEUED, State.FAILED]
+    assert job.error == jobs.INTERRUPTED_TOO_OFTEN
+    assert job.finished_at is not None
+
+
 def test_a_job_released_after_a_cancel_is_cancelled(job):
     held = jobs.claim(Import, job.pk)
     assert held is not None
