@@ -1,6 +1,6 @@
 """A recipe that learns nothing but keeps the contract of docs/architecture.md, and fails as `script.json` in its folder says.
 
-{"steps": 40, "seconds": 0.05, "end": "done" | "crash" | "event" | "kill", "stubborn": false, "children": 0}
+{"steps": 40, "seconds": 0.05, "end": "done" | "crash" | "event" | "kill" | "full" | "again", "stubborn": false, "children": 0}
 """
 
 import fcntl
@@ -58,6 +58,10 @@ event(
 if script["end"] == "event":
     event("error", cause="nan_loss", message="The loss is not a number since step 2.")
     sys.exit(1)
+if script["end"] == "full":
+    sys.exit(74)
+if script["end"] == "again":
+    sys.exit(75)
 if script["end"] == "crash":
     raise ValueError("deep inside")
 if script["end"] == "kill":
