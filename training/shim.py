@@ -3,9 +3,11 @@
     python -I shim.py ALIVE_FD SILENCE LOCK_FD -- command…
 
 The worker holds the other end of ALIVE_FD and writes to it while it lives. End of file (the worker died, by whatever cause) or SILENCE
-seconds without a byte (it is frozen) end the command. LOCK_FD is the run folder's lock, inherited by all that the command
-starts: it is free again once the last of them is gone. SIGTERM is passed on; the worker decides when to kill. The shim leads the process
-group, adopts orphans, and exits with the command's code (128 + n for signal n). Standard library only, imported by nobody.
+seconds without a byte (it is frozen) end the command. LOCK_FD is the run folder's lock, held by this process and by the command; what
+the command starts holds it only if it was forked, or started without closing descriptors (Python's subprocess closes them). The
+shim ends all of those before it lets go. SIGTERM is passed on; the worker decides when to kill. The shim leads the process group,
+adopts orphans, and exits with the command's code (128 + n for signal n), or with 75 if it had to end the command itself: then the run
+is not at fault, and a worker that thaws puts it back into the queue. Standard library only, imported by nobody.
 """
 
 import contextlib
@@ -20,6 +22,7 @@ from pathlib import Path
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SECONDS_TO_DIE = 1.0
+INTERRUPTED = 75
 
 
 def main() -> int:
@@ -55,6 +58,8 @@ def main() -> int:
         if now > kill_at:
             child.kill()
     end_descendants()
+    if code != 0 and kill_at < float("inf"):
+        return INTERRUPTED
     return code if code >= 0 else 128 - code
 
 

@@ -31,6 +31,7 @@ logger = logging.getLogger("podium.runs")
 
 INTERRUPTED = 75
 POLL_SECONDS = 0.1
+INTERRUPTED_UNASKED = "It was interrupted; the run goes on from its last save"
 STOPPED_WITH_WORKER = "The worker was stopped; the run goes on from its last save"
 DATABASE_PATIENCE_SECONDS = 600
 DATABASE_AWAY = (OperationalError, InterfaceError)
@@ -90,8 +91,11 @@ def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool
     persist(lambda: _copy_rest(run, events))
     if asked == "cancel":
         persist(lambda: finish(run, Job.State.CANCELLED, log_tail=log_tail(run), seconds_left=None))
-    elif code == INTERRUPTED or (asked and code != 0):
+    elif asked and code != 0:
         persist(lambda: release(run, note=STOPPED_WITH_WORKER))
+        return True
+    elif code == INTERRUPTED:
+        persist(lambda: release(run, note=INTERRUPTED_UNASKED, counts=not shutting_down()))
         return True
     elif code != 0:
         raise _failure(code, events)

@@ -91,6 +91,7 @@ def test_the_recipe_sees_no_credentials(script_recipe, base, dataset, monkeypatc
         ("event", "nan_loss", "The loss is not a number since step 2."),
         ("crash", "crash", "ended with code 1"),
         ("kill", "out_of_memory", "memory ran out"),
+        ("full", "disk_full", "disk"),
     ],
 )
 def test_a_failed_run_says_why(script_recipe, base, dataset, end, cause, said):
@@ -190,8 +191,22 @@ def test_a_frozen_worker_loses_its_recipe_before_another_may_take_the_run(attemp
     process = attempt_process(run)
     wait_for_step(run, 3)
     process.send_signal(signal.SIGSTOP)
-    assert wait_until(lambda: not alive_pids(folder), 8)
+    assert wait_until(lambda: not alive_pids(folder), 20)
     process.send_signal(signal.SIGCONT)
+    assert process.wait(20) == 0
+    run.refresh_from_db()
+    assert (run.state, run.error, run.cause) == ("queued", "", ""), "nobody failed: it goes on from its last save"
+    assert (run.attempt, run.max_attempts) == (1, 3), "the attempt counts"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_recipe_that_always_asks_to_be_started_again_fails_in_the_end(script_recipe, base, dataset):
+    run = queue_run(base, "dpo", dataset)
+    write_script(run, end="again")
+    states = [attempt(run).state for _ in range(run.max_attempts)]
+    assert states == ["queued", "queued", "failed"]
+    assert "last attempt" in run.error
+    assert run.finished_at is not None
 
 
 def test_a_fenced_worker_kills_its_recipe_and_writes_nothing(attempt_process, base, dataset):
