@@ -1,8 +1,8 @@
-import json
-
 import pytest
 
-from tests.recipes.tiny import Row, events, finish, make_run, planted_ranking, result, save_tiny_model
+from tests.recipes.tiny import Row, events, finish, make_run, planted_ranking, read_jsonl, result, save_tiny_model
+from training.recipes.generate import read_prompts
+from training.recipes.run_folder import RunFailed, RunFolder
 from training.recipes.sampling import split_reasoning
 
 PROMPTS = [{"prompt_id": number, "prompt": planted_ranking(number)["prompt"]} for number in range(1, 7)]
@@ -10,7 +10,7 @@ QUICK: Row = {"num_generations": 3, "max_new_tokens": 8, "batch_size": 2, "tempe
 
 
 def lines(run):
-    return [json.loads(line) for line in (run / "completions.jsonl").read_text().splitlines()]
+    return read_jsonl(run / "completions.jsonl")
 
 
 def test_it_writes_a_line_per_prompt_and_a_broken_run_goes_on_as_if_it_had_not_broken(tiny_model, tmp_path):
@@ -39,6 +39,21 @@ def test_it_writes_a_line_per_prompt_and_a_broken_run_goes_on_as_if_it_had_not_b
     finish(broken)
     assert (broken / "completions.jsonl").read_bytes() == whole
     assert [event["step"] for event in events(broken, "progress")] == [2, 2, 4, 6]
+
+
+def test_a_prompt_may_hold_every_character_that_breaks_lines_elsewhere(tiny_model, tmp_path):
+    odd = {"prompt_id": 1, "prompt": [{"role": "user", "content": "a\u2028b\u2029c\u0085d\x1ce\ufeff\U0001f600"}]}
+    run = make_run(tmp_path / "run", "generate", tiny_model, prompts=[odd, PROMPTS[1]])
+    assert read_prompts(RunFolder(run, inputs={})) == [odd, PROMPTS[1]]
+
+
+def test_a_line_that_is_no_prompt_is_named(tiny_model, tmp_path):
+    run = make_run(tmp_path / "run", "generate", tiny_model, prompts=PROMPTS)
+    with (run / "data/prompts.jsonl").open("ab") as file:
+        file.write(b'{"prompt_id": 7, "prompt": [{"role": "user", "content": "\xff"}]}\n')
+    with pytest.raises(RunFailed, match="Line 7 of data/prompts.jsonl") as caught:
+        read_prompts(RunFolder(run, inputs={}))
+    assert caught.value.cause == "bad_dataset"
 
 
 def test_greedy_gives_one_completion_and_a_base_without_a_chat_template_gets_a_plain_one(tmp_path):

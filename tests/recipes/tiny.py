@@ -141,7 +141,8 @@ def make_run(
     if demonstrations is not None:
         write_parquet(path / "data/demonstrations.parquet", demonstrations)
     if prompts is not None:
-        (path / "data/prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts))
+        text = "".join(json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in prompts)
+        (path / "data/prompts.jsonl").write_text(text, encoding="utf-8")
     policy = model if isinstance(model, dict) else {"location": f"folder:{model}"}
     args = {"run": 1, "method": method, "arguments": arguments, "inputs": {"policy": policy}, "dataset": "data"}
     (path / "args.json").write_text(json.dumps(args))
@@ -166,10 +167,13 @@ def finish(run: Path, expect: int = 0) -> None:
     assert code == expect, (run / "log.txt").read_text()[-3000:]
 
 
+def read_jsonl(path: Path) -> list[Row]:
+    """Lines end at b"\\n" alone: str.splitlines would also cut at U+2028 inside a string."""
+    return [json.loads(line) for line in path.open("rb")] if path.exists() else []
+
+
 def events(run: Path, kind: str) -> list[Row]:
-    path = run / "events.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [event for event in map(json.loads, lines) if event["kind"] == kind]
+    return [event for event in read_jsonl(run / "events.jsonl") if event["kind"] == kind]
 
 
 def curve(run: Path, name: str) -> dict[int, float]:

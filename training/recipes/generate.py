@@ -34,7 +34,7 @@ def generate(folder: RunFolder, arguments: GenerateArguments) -> None:
     prompts = read_prompts(folder)[: arguments.num_prompts]
     output = folder.path / "completions.jsonl"
     drop_partial_line(output)
-    answered = {json.loads(line)["prompt_id"] for line in output.open()} if output.exists() else set()
+    answered = {json.loads(line)["prompt_id"] for line in output.open("rb")} if output.exists() else set()
 
     # Model
     sampler = load_sampler(folder, arguments)
@@ -83,7 +83,7 @@ def generate(folder: RunFolder, arguments: GenerateArguments) -> None:
             folder.note(f"{count} {reason} completions were left out: they cannot be ranked.")
     metrics = {
         "prompts": len(prompts),
-        "completions": sum(len(json.loads(line)["completions"]) for line in output.open()),
+        "completions": sum(len(json.loads(line)["completions"]) for line in output.open("rb")),
         "finished_share": finished / kept if kept else None,
         "tokens_per_second": tokens / seconds if seconds else None,
     }
@@ -96,7 +96,8 @@ def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
     if not file.is_file():
         raise RunFailed("no_data", "The run has no prompts: data/prompts.jsonl is missing.")
     prompts = []
-    for number, line in enumerate(file.read_text().splitlines(), start=1):
+    # Bytes, whose lines end at \n alone: str.splitlines would also cut at U+2028 inside a prompt.
+    for number, line in enumerate(file.open("rb"), start=1):
         try:
             row = json.loads(line)
             prompts.append({"prompt_id": row["prompt_id"], "prompt": [dict(message) for message in row["prompt"]]})

@@ -122,7 +122,7 @@ def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
 
 def _read_args(path: Path, method: str) -> tuple[AnyArguments, dict[str, dict[str, Any]]]:
     try:
-        args = json.loads(path.read_text())
+        args = json.loads(path.read_bytes())
         values, inputs = dict(args["arguments"]), dict(args["inputs"])
         named = args["method"]
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
