@@ -94,7 +94,12 @@ def to_row(value: dict[str, Any], columns: Columns, default_source: str = "impor
     others = {name: other for name, other in rest.items() if other is not None and other != ""}
     row.others = tuple(others)
     row.metadata = _json({**others, **metadata}, "metadata")
-    row.size = sum(len(message["content"]) for message in messages) + sum(len(answer.text) for answer in distinct)
+    row.size = (
+        sum(len(message["content"]) for message in messages)
+        + sum(len(answer.text) + len(answer.reasoning) + len(answer.sampling) for answer in distinct)
+        + len(row.reference_answer)
+        + len(row.metadata)
+    )
     return row
 
 

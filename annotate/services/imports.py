@@ -100,7 +100,7 @@ def run_import(job: Import, stream: BinaryIO | None = None) -> None:
 
 def _end(job: Import, state: jobs.Job.State, error: str = "") -> None:
     try:
-        jobs.finish(job, state, error=error)
+        jobs.finish(job, state, error=printable(error, 1000))
     except jobs.Fenced:
         logger.warning("import %s was taken over by another worker", job.pk)
 
@@ -125,7 +125,9 @@ def _read(job: Import, stream: BinaryIO) -> None:
     columns = Columns.from_json(job.columns)
     unknown: list[UnknownColumns] = []
     recognised = job.rows_read > 0
-    sources = set(Source.objects.filter(project=job.project).values_list("name", flat=True)[:SOURCES_MAX])
+    known = Source.objects.filter(project=job.project)
+    sources = set(known.filter(kind=Source.Kind.IMPORT).values_list("name", flat=True)[:SOURCES_MAX])
+    taken = set(known.exclude(kind=Source.Kind.IMPORT).values_list("name", flat=True))
     batch = Batch()
     broken: FileError | None = None
     while True:
@@ -140,7 +142,7 @@ def _read(job: Import, stream: BinaryIO) -> None:
             if one.problem:
                 raise one.problem
             row = to_row(one.value or {}, columns)
-            _check_sources(row, sources)
+            _check_sources(row, sources, taken)
             recognised = True
             batch.rows.append(row)
             batch.characters += row.size
@@ -183,7 +185,10 @@ def _after(job: Import, file: RecordFile, done: int) -> Iterator[Record]:
             jobs.beat(job)
 
 
-def _check_sources(row: Row, sources: set[str]) -> None:
+def _check_sources(row: Row, sources: set[str], taken: set[str]) -> None:
+    """Add the row's sources to `sources`. An import does not speak for this project's people and checkpoints (`taken`)."""
+    for name in sorted(taken & {answer.source for answer in row.answers}):
+        raise RowError("source", _("“%(name)s” is a checkpoint or the people of this project.") % {"name": name})
     new = {answer.source for answer in row.answers} - sources
     if len(sources) + len(new) > SOURCES_MAX:
         raise RowError("source", _("More than %(most)s sources in one project.") % {"most": f"{SOURCES_MAX:,}"})

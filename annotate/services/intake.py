@@ -151,6 +151,8 @@ def copy_rows(model: type[models.Model], columns: Sequence[str], rows: Iterable[
     if not rows:
         return
     names = ", ".join(columns)
-    with connection.cursor() as cursor, cursor.copy(f"COPY {model._meta.db_table} ({names}) FROM STDIN") as copy:
+    command = f"COPY {model._meta.db_table} ({names}) FROM STDIN"
+    # Django wraps the errors of execute() as its own, but not those of copy().
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(command) as copy:
         for row in rows:
             copy.write_row(row)

@@ -6,7 +6,9 @@ import json
 import pytest
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import IntegrityError, transaction
 from django.urls import reverse
+from django.utils import timezone
 
 from annotate import jobs
 from annotate.formats import shapes
@@ -14,6 +16,7 @@ from annotate.models import AuditEvent, Completion, Import, Prompt, RankingTask,
 from annotate.services import imports
 from annotate.services.imports import create_import
 from annotate.services.imports import run_import as read_import
+from annotate.services.intake import PROMPT, copy_rows
 from annotate.tasks import reap_jobs, run_import
 from config.processes import wait_until
 from tests.conftest import signed_in
@@ -244,3 +247,23 @@ def test_a_worker_imports_what_the_page_took(worker, alice, project):
     wait_until(lambda: not Import.objects.get().is_active, 30)
     job.refresh_from_db()
     assert (job.state, job.tasks_added) == ("succeeded", 50)
+
+
+def test_a_header_that_is_not_utf_8_is_named_and_ends_the_import(alice, project):
+    job = imported(alice, project, "fragen.csv", "frage;antwörter\nWarum?;Darum\n".encode("latin-1"))
+    assert job.state == "failed"
+    assert "antw" in job.error
+
+
+def test_an_import_does_not_speak_for_a_checkpoint(alice, project):
+    project.sources.create(name="our-model", kind="checkpoint")
+    job = imported(alice, project, "rows.jsonl", lines({**row(1), "source": "our-model"}, row(2)))
+    assert (job.tasks_added, job.rows_refused) == (1, 1)
+    assert "our-model" in job.refused.get().reason
+
+
+def test_an_error_inside_copy_is_an_error_of_django(project):
+    message = json.dumps([{"role": "user", "content": "Why?"}])
+    rows = [(pk, project.pk, message, "same", "", "{}", "{}", timezone.now().isoformat()) for pk in (900_001, 900_002)]
+    with pytest.raises(IntegrityError), transaction.atomic():
+        copy_rows(Prompt, PROMPT, rows)
