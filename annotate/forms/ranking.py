@@ -8,6 +8,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from annotate.formats.reading import parse_json
+from annotate.formats.shapes import NUL_ESCAPE
 from annotate.models import Project, Ranking
 
 DRAFT_BYTES = 64 * 1024
@@ -101,12 +103,15 @@ def read_draft(body: bytes) -> tuple[str, dict[str, Any]]:
     if len(body) > DRAFT_BYTES:
         raise ValidationError(_("The draft is larger than 64 kB."))
     try:
-        posted = json.loads(body)
+        posted = parse_json(body.decode())
+        # Half a surrogate pair and 1e999 are JSON, but nothing that the database takes.
+        text = json.dumps(posted, ensure_ascii=False, allow_nan=False)
+        text.encode()
     except (ValueError, RecursionError):
         raise ValidationError(_("The draft is not JSON.")) from None
     draft = posted.get("draft") if isinstance(posted, dict) else None
-    if not isinstance(draft, dict) or "\\u0000" in json.dumps(draft):
-        raise ValidationError(_("The draft must be an object."))
+    if not isinstance(draft, dict) or NUL_ESCAPE.search(text):
+        raise ValidationError(_("The draft must be an object, without NUL characters."))
     places = draft.get("places", [])
     if not isinstance(places, list) or not all(
         isinstance(place, list) and all(isinstance(letter, str) for letter in place) for place in places

@@ -246,11 +246,12 @@ def test_a_draft_is_kept_and_renews_the_lease(project, bob):
     opened(bob, project)
     assignment = held(bob)
     Assignment.objects.update(lease_until=timezone.now() + timedelta(seconds=5))
-    body = json.dumps({"token": str(assignment.token), "draft": {"places": [["C"], []], "comment": "so far"}})
+    draft = {"places": [["C"], []], "comment": "so far, with the letters \\u0000 as typed"}
+    body = json.dumps({"token": str(assignment.token), "draft": draft})
     response = signed_in(bob).post(url(project, "draft", assignment), body, content_type="application/json")
     assert response.status_code == 204
     assert held(bob).lease_until > timezone.now() + timedelta(minutes=project.lease_minutes - 1)
-    assert opened(bob, project).context["task"]["draft"] == {"places": [["C"], []], "comment": "so far"}
+    assert opened(bob, project).context["task"]["draft"] == draft
 
 
 @pytest.mark.parametrize(
@@ -263,6 +264,11 @@ def test_a_draft_is_kept_and_renews_the_lease(project, bob):
         ('{"token": "TOKEN", "draft": []}', 422),
         ('{"token": "TOKEN", "draft": {"places": "A"}}', 422),
         ('{"token": "TOKEN", "draft": {"comment": "a\\u0000b"}}', 422),
+        (r'{"token": "TOKEN", "draft": {"comment": "\ud800"}}', 422),
+        ('{"token": "TOKEN", "draft": {"seconds": NaN}}', 422),
+        ('{"token": "TOKEN", "draft": {"seconds": 1e999}}', 422),
+        ('{"token": "TOKEN", "draft": {"deep": ' + "[" * 20_000 + "]" * 20_000 + "}}", 422),
+        ('{"token": "TOKEN", "draft": {"comment": "\udcff"}}', 422),
         ('{"token": "TOKEN", "draft": {"comment": "' + "x" * 70_000 + '"}}', 422),
         ('{"token": "' + str(uuid.uuid4()) + '", "draft": {}}', 409),
     ],
@@ -271,7 +277,7 @@ def test_it_refuses_what_is_no_draft(project, bob, body, status):
     make_task(project)
     opened(bob, project)
     assignment = held(bob)
-    body = body.replace("TOKEN", str(assignment.token))
+    body = body.replace("TOKEN", str(assignment.token)).encode(errors="surrogateescape")
     response = signed_in(bob).post(url(project, "draft", assignment), body, content_type="application/json")
     assert response.status_code == status
     assert response.json()["message"]
