@@ -1,14 +1,18 @@
-"""Each failure ends with one error event that names its cause and what to do, and with exit code 1."""
+"""Each failure ends with one error event that names its cause, and with exit code 1, or 74 where the disk is full."""
 
 import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.recipes.tiny import events, finish, make_run, planted_ranking
+from tests.recipes.tiny import ROOT, events, finish, make_run, planted_ranking
 from training.recipes.arguments import InvalidArguments
 from training.recipes.run_folder import RunFailed, explain
 
@@ -77,6 +81,45 @@ def test_an_args_json_without_arguments(tiny_model, tmp_path):
     run = make_run(tmp_path / "run", "reward", tiny_model, rankings=RANKINGS)
     (run / "args.json").write_text(json.dumps({"method": "reward"}))
     assert_failed(run, "bad_arguments", "args.json", "arguments")
+
+
+def test_a_full_disk_has_an_exit_code_of_its_own(tiny_model, tmp_path):
+    prompts = [{"prompt_id": 1, "prompt": planted_ranking(1)["prompt"]}]
+    run = make_run(tmp_path / "run", "generate", tiny_model, prompts=prompts, max_new_tokens=4)
+    (run / "result.json.partial").symlink_to("/dev/full")
+    finish(run, expect=74)
+    (error,) = events(run, "error")
+    assert error["cause"] == "disk_full"
+    assert not (run / "result.json").exists()
+
+
+RECIPE_ON_A_FULL_DISK = """
+from training.recipes.run_folder import main
+
+def recipe(folder, arguments):
+    (folder.path / "events.jsonl").symlink_to("/dev/full")
+    {statement}
+
+main("generate", recipe)
+"""
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("folder.note('Nobody will read this.')", 74),
+        ("raise ZeroDivisionError", 1),
+        ("raise SystemExit(75)", 75),
+        ("print('Nobody will read this.')", 0),
+    ],
+)
+def test_the_exit_code_stands_where_neither_log_nor_event_can_be_written(tiny_model, tmp_path, statement, code):
+    run = make_run(tmp_path / "run", "generate", tiny_model)
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", RECIPE_ON_A_FULL_DISK.format(statement=statement), str(run)]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=full, stderr=full, check=False)
+    assert done.returncode == code
 
 
 @pytest.mark.parametrize(

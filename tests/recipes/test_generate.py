@@ -51,7 +51,7 @@ def test_a_line_that_is_no_prompt_is_named(tiny_model, tmp_path):
     run = make_run(tmp_path / "run", "generate", tiny_model, prompts=PROMPTS)
     with (run / "data/prompts.jsonl").open("ab") as file:
         file.write(b'{"prompt_id": 7, "prompt": [{"role": "user", "content": "\xff"}]}\n')
-    with pytest.raises(RunFailed, match="Line 7 of data/prompts.jsonl") as caught:
+    with pytest.raises(RunFailed, match=r"Line 7 of data/prompts\.jsonl") as caught:
         read_prompts(RunFolder(run, inputs={}))
     assert caught.value.cause == "bad_dataset"
 

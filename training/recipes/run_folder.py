@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 from training.recipes.arguments import AnyArguments, InvalidArguments, parse_arguments
 
 INTERRUPTED = 75  # EX_TEMPFAIL: stopped by SIGTERM, may be started again
+NO_SPACE = 74  # EX_IOERR: the one cause that may leave no room for the event that names it
 
 Messages = list[dict[str, str]]
 
@@ -99,7 +100,7 @@ def drop_partial_line(path: Path) -> None:
 def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
     """Runs `recipe(folder, arguments)` on the folder named by the command line and exits with the contract's code.
 
-    0 done · 75 stopped by SIGTERM, to be resumed · 1 failed, and the last `error` event says why.
+    0 done · 75 stopped by SIGTERM, to be resumed · 74 the disk is full · 1 failed, and the last `error` event says why.
     """
     if len(sys.argv) != 2 or not Path(sys.argv[1], "args.json").is_file():
         sys.exit(f"usage: python -m training.recipes.{method} RUN_DIR, a folder with an args.json")
@@ -112,12 +113,24 @@ def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
         arguments, inputs = _read_args(path / "args.json", method)
         recipe(RunFolder(path, inputs), arguments)
     except Exception as error:
-        traceback.print_exc()
         cause, message = explain(error)
-        with contextlib.suppress(OSError):  # a full disk has no room for the event either; the log has the traceback
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+        with contextlib.suppress(OSError):
             folder.event("error", cause=cause, message=message)
-        sys.exit(1)
+        sys.exit(NO_SPACE if cause == "disk_full" else 1)
+    finally:
+        _let_go_of_the_log()
     sys.exit(0)
+
+
+def _let_go_of_the_log() -> None:
+    """Output that cannot be written would turn the exit code to Python's own 120: it goes nowhere instead."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _read_args(path: Path, method: str) -> tuple[AnyArguments, dict[str, dict[str, Any]]]:
