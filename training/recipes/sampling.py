@@ -91,7 +91,12 @@ class VllmSampler:
         from vllm import LLM
 
         self.tokenizer = tokenizer
-        self.llm = LLM(model=path, dtype="bfloat16" if bf16 else "float32", trust_remote_code=False)
+        self.llm = LLM(
+            model=path,
+            dtype="bfloat16" if bf16 else "float32",
+            load_format="safetensors",  # "auto" would fall back on pickled weights
+            trust_remote_code=False,
+        )
 
     def __call__(self, prompts: list[Messages], settings: Settings) -> list[list[Sampled]]:
         from vllm import SamplingParams
