@@ -1,9 +1,10 @@
 import pytest
 
+from annotate import reasoning
 from tests.recipes.tiny import Row, events, finish, make_run, planted_ranking, read_jsonl, result, save_tiny_model
+from training.recipes import sampling
 from training.recipes.generate import read_prompts
 from training.recipes.run_folder import RunFailed, RunFolder
-from training.recipes.sampling import split_reasoning
 
 PROMPTS = [{"prompt_id": number, "prompt": planted_ranking(number)["prompt"]} for number in range(1, 7)]
 QUICK: Row = {"num_generations": 3, "max_new_tokens": 8, "batch_size": 2, "temperature": 1.5}
@@ -68,14 +69,24 @@ def test_greedy_gives_one_completion_and_a_base_without_a_chat_template_gets_a_p
     assert "no chat template" in notes
 
 
+@pytest.mark.parametrize("split", [sampling.split_reasoning, reasoning.split_reasoning], ids=["recipe", "import"])
 @pytest.mark.parametrize(
-    ("text", "answer", "reasoning"),
+    ("text", "thought", "answer"),
     [
-        ("Blue.", "Blue.", ""),
-        ("<think>Air scatters.</think>\n\nBlue.", "Blue.", "Air scatters."),
-        ("Air scatters.</think>Blue.", "Blue.", "Air scatters."),
-        ("<think>Air sc", "", "Air sc"),
+        ("Blue.", "", "Blue."),
+        ("<think>Air scatters.</think>\n\nBlue.", "Air scatters.", "Blue."),
+        ("\n <think>\nAir\n\nscatters.\n</think>Blue.\n", "Air\n\nscatters.", "Blue."),
+        ("Air scatters.</think>Blue.", "Air scatters.", "Blue."),
+        ("</think>Blue.", "", "Blue."),
+        ("<think></think>Blue.", "", "Blue."),
+        ("<think>Air sc", "Air sc", ""),
+        ("<think>a</think>b<think>c</think>d", "a", "b<think>c</think>d"),
+        ("<think>a<think>b</think>c</think>d", "a<think>b", "c</think>d"),
+        ("a</think>b</think>c", "a", "b</think>c"),
+        ("Write <think> and </think> around it.", "", "Write <think> and </think> around it."),
+        ("Begin with <think>", "", "Begin with <think>"),
+        ("", "", ""),
     ],
 )
-def test_reasoning_is_parted_from_the_answer(text, answer, reasoning):
-    assert split_reasoning(text) == (answer, reasoning)
+def test_what_a_recipe_writes_is_parted_from_its_reasoning_as_an_import_is(split, text, thought, answer):
+    assert split(text) == (thought, answer)

@@ -126,7 +126,7 @@ def usable(sampled_K: list[Sampled], settings: Settings, dropped: dict[str, int]
     """The completions that can be ranked, as completions.jsonl holds them. Adds the others to `dropped`."""
     completions: list[dict[str, Any]] = []
     for one in sampled_K:
-        answer, reasoning = split_reasoning(one.text)
+        reasoning, answer = split_reasoning(one.text)
         if not answer:
             dropped["empty"] += 1
         elif any(answer == other["completion"] for other in completions):

@@ -5,6 +5,7 @@ Shapes: N prompts, K completions each, P prompt tokens after padding, T prompt a
 """
 
 import importlib.util
+import re
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -127,13 +128,15 @@ def vllm_is_usable() -> bool:
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """(answer, reasoning) of `<think>reasoning</think>answer`; a template may have opened the tag in the prompt.
+    """(reasoning, answer) of a model's output, parted as annotate/reasoning.py parts what people bring.
 
-    Reasoning that never ends leaves an empty answer.
+    Reasoning leads: `<think>reasoning</think>answer`, or without the opening tag when the template wrote it into the prompt.
+    A block that never ends leaves an empty answer; tags further on belong to the answer.
     """
+    block = re.match(r"\s*<think>(.*?)(?:</think>|\Z)", text, re.DOTALL)
+    if block:
+        return block[1].strip(), text[block.end() :].strip()
     reasoning, end, answer = text.partition("</think>")
-    if end:
-        return answer.strip(), reasoning.replace("<think>", "", 1).strip()
-    if text.lstrip().startswith("<think>"):
-        return "", text.replace("<think>", "", 1).strip()
-    return text.strip(), ""
+    if end and "<think>" not in reasoning:
+        return reasoning.strip(), answer.strip()
+    return "", text.strip()
