@@ -4,7 +4,7 @@ import errno
 import fcntl
 import json
 import os
-import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +12,14 @@ from typing import Any
 
 from django.core.files.storage import default_storage
 
+from annotate.jobs import Job
 from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS
 
 from .datasets import dataset_files
 from .failures import RunFailed
 from .generation import prompts_to_answer
+from .saves import link, take_over_saves
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
 
@@ -82,6 +84,8 @@ def locked_folder(run: Run) -> Iterator[tuple[Path, int]]:
 def lay_folder(run: Run, folder: Path) -> None:
     """Write what the recipe needs. What an earlier attempt has laid stays, so that a resumed run sees the same data.
 
+    The first attempt at the retry of a failed or cancelled run starts from what that run has saved.
+
     Raises RunFailed when the dataset's files are gone.
     """
     data = folder / "data"
@@ -90,7 +94,10 @@ def lay_folder(run: Run, folder: Path) -> None:
         for path in dataset_files(run.dataset_version):
             if not path.is_file():
                 raise RunFailed("bad_dataset", f"{path.name} of dataset version {run.dataset_version} is gone.")
-            _link(path, data / path.name)
+            link(path, data / path.name)
+    earlier = None if (folder / "args.json").exists() else _resumable(run)
+    if earlier and (step := take_over_saves(run_folder(earlier), folder)):
+        _note(folder, f"Goes on from step {step} of run {earlier.pk}.")
     if METHODS[run.method].makes == "completions" and not (data / "prompts.jsonl").exists():
         _write_prompts(run, data / "prompts.jsonl")
     inputs = {item.role: model_of(item.checkpoint) for item in run.run_inputs.select_related("checkpoint__parent")}
@@ -117,15 +124,22 @@ def told_in_words() -> Iterator[None]:
         raise RunFailed("crash", f"The run's files could not be written or read: {error.strerror}.") from error
 
 
-def _link(source: Path, target: Path) -> None:
-    if target.exists():
-        return
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        partial = target.with_suffix(".partial")
-        shutil.copyfile(source, partial)
-        partial.replace(target)
+def _resumable(run: Run) -> Run | None:
+    """The run that this one repeats, if nothing that training depends on differs."""
+    earlier = run.retry_of
+    if earlier is None or earlier.state not in (Job.State.FAILED, Job.State.CANCELLED):
+        return None
+    return earlier if _frozen(earlier) == _frozen(run) else None
+
+
+def _frozen(run: Run) -> tuple[Any, ...]:
+    inputs = sorted(run.run_inputs.values_list("role", "checkpoint"))
+    return run.project_id, run.method, run.arguments, run.dataset_version_id, inputs
+
+
+def _note(folder: Path, message: str) -> None:
+    with (folder / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"kind": "note", "time": time.time(), "message": message}) + "\n")
 
 
 def _replace(path: Path, text: str) -> None:

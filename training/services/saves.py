@@ -1,0 +1,87 @@
+"""What a run keeps only to be resumed: the trainer's checkpoints, the reference's figures, the prompts answered so far."""
+
+import json
+import os
+import shutil
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+REFERENCE = "reference.safetensors"
+
+
+def take_over_saves(earlier: Path, folder: Path) -> int | None:
+    """Bring the saves of an earlier run's folder into a new one; returns the step to go on from, None if there is none.
+
+    Files are linked, not copied, where the file system can: whoever deletes the one name leaves the other.
+    """
+    if (earlier / REFERENCE).is_file():
+        link(earlier / REFERENCE, folder / REFERENCE)
+    checkpoint = newest_whole_checkpoint(earlier / "trainer")
+    if checkpoint is not None:
+        target, partial = folder / "trainer" / checkpoint.name, folder / "trainer" / "partial"
+        if not target.exists():
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(checkpoint, partial, copy_function=lambda old, new: link(Path(old), Path(new)))
+            partial.rename(target)
+        return _step(checkpoint)
+    prompts, completions = earlier / "data/prompts.jsonl", earlier / "completions.jsonl"
+    if prompts.is_file() and completions.is_file():
+        link(prompts, folder / "data/prompts.jsonl")
+        return _copy_whole_lines(completions, folder / "completions.jsonl") or None
+    return None
+
+
+def drop_saves(folder: Path) -> None:
+    """Delete what only a resume needs, once the run has succeeded."""
+    for name in ("trainer", "merged"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    with suppress(OSError):
+        (folder / REFERENCE).unlink()
+
+
+def newest_whole_checkpoint(trainer: Path) -> Path | None:
+    checkpoints = [path for path in trainer.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    return next((path for path in sorted(checkpoints, key=_step, reverse=True) if is_whole(path)), None)
+
+
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a recipe would resume from it: the rule of training/recipes/training.py, without importing torch."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+        for file in checkpoint.glob("*.safetensors"):
+            with safe_open(file, framework="numpy"):
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt"))
+
+
+def link(source: Path, target: Path) -> None:
+    """Another name for the same file, or a copy where there can be none. Leaves a target that exists."""
+    if target.exists():
+        return
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        partial = target.with_suffix(".partial")
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+
+
+def _copy_whole_lines(source: Path, target: Path) -> int:
+    """Copy, since recipes append to this file. A last line that was cut short stays behind. Returns the number of lines."""
+    partial, lines = target.with_suffix(".partial"), 0
+    with source.open("rb") as old, partial.open("wb") as new:
+        for line in old:
+            if line.endswith(b"\n"):
+                new.write(line)
+                lines += 1
+    partial.replace(target)
+    return lines
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
