@@ -10,14 +10,18 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
+from psycopg.errors import DiskFull
 
 from annotate.jobs import Cancelled, Fenced, Job, beat, claim, finish, release
+from annotate.models import Source
+from annotate.services.completions import Generated, add_completions
 from training import process
 from training.models import Run
 from training.process import Child, started
@@ -26,6 +30,7 @@ from training.services import checkpoints, generation
 from training.services.events import EventCopy
 from training.services.failures import RunFailed, failure_by_exit_code
 from training.services.folders import lay_folder, locked_folder, log_tail, told_in_words
+from training.services.saves import drop_saves
 
 logger = logging.getLogger("podium.runs")
 
@@ -47,6 +52,7 @@ def attempt_run(pk: int, *, shutting_down: Callable[[], bool]) -> bool:
     run = claim(Run, pk, lease=lease())
     if run is None:
         return False
+    token = run.lease_token
     logger.info("run %s: attempt %s", run.pk, run.attempt)
     failure: RunFailed
     try:
@@ -61,14 +67,25 @@ def attempt_run(pk: int, *, shutting_down: Callable[[], bool]) -> bool:
         return False
     except RunFailed as error:
         failure = error
-    except DATABASE_AWAY:
-        raise
+    except DATABASE_AWAY as error:
+        if not isinstance(error.__cause__, DiskFull):
+            raise
+        failure = database_full()
     except Exception:
         logger.exception("run %s", run.pk)
         failure = RunFailed("crash", "Podium itself stumbled over this run. The worker's log says more.")
-    with suppress(Fenced):
+    run.lease_token = token  # a registration that was rolled back has cleared it
+    try:
         persist(lambda: _fail(run, failure))
+    except Fenced:
+        pass
+    except RunFailed as error:  # not even this can be written: the reaper fails it once there is space
+        logger.error("run %s: %s", run.pk, error)
     return False
+
+
+def database_full() -> RunFailed:
+    return RunFailed("disk_full", "The disk that holds the database is full.")
 
 
 def lease() -> timedelta:
@@ -134,16 +151,18 @@ def _watch(run: Run, child: Child, events: EventCopy, shutting_down: Callable[[]
 
 
 def _succeed(run: Run, folder: Path) -> None:
-    """Register what the recipe made and end the run, in one transaction: never one without the other."""
+    """Register what the recipe made and end the run. A checkpoint comes in the same transaction: never one without the other."""
     result = _read_result(folder)
     makes_weights = METHODS[run.method].makes != "completions"
     weights = folder / "checkpoint"
-    sha256, size, token = "", 0, run.lease_token
+    sha256, size, counts, token = "", 0, {}, run.lease_token
     if makes_weights:
         if not any(weights.glob("*.safetensors")):
             raise RunFailed("crash", "The recipe ended well but left no weights in safetensors.")
         sha256 = checkpoints.weights_digest(weights, tick=_Ticker(run))
         size = checkpoints.weights_size(weights)
+    else:
+        counts = _add_completions(run, folder)
 
     @transaction.atomic
     def register() -> None:
@@ -153,13 +172,35 @@ def _succeed(run: Run, folder: Path) -> None:
             checkpoints.register_checkpoint(run, result=result, sha256=sha256, size=size)
             run.result = result
         else:
-            source = run.run_inputs.select_related("checkpoint__source").get(role="policy").checkpoint.source
-            if source is None:
-                raise RunFailed("crash", "The checkpoint has no source of completions.")
-            run.result = {**result, "completions": generation.register_completions(run, folder, source)}
+            run.result = {**result, "completions": counts}
         run.save(update_fields=["result"])
 
     persist(register)
+    drop_saves(folder)
+
+
+def _add_completions(run: Run, folder: Path) -> dict[str, int]:
+    """Add a generation's completions in batches, so that no long transaction holds the run's row.
+
+    Each batch is stored together with the counts and the lines done so far, in `result`: an attempt after a crash goes on from
+    there, and its counts are those of an unbroken one.
+    """
+    source = run.run_inputs.select_related("checkpoint__source").get(role="policy").checkpoint.source
+    if source is None:
+        raise RunFailed("crash", "The checkpoint has no source of completions.")
+    counts, done = dict(run.result.get("completions", {})), int(run.result.get("lines", 0))
+    for lines, batch in generation.read_batches(run, folder, start=done):
+        counts = persist(partial(_add_batch, run, source, batch, lines, counts))
+    return counts
+
+
+@transaction.atomic
+def _add_batch(run: Run, source: Source, batch: list[Generated], lines: int, counts: dict[str, int]) -> dict[str, int]:
+    added = add_completions(project=run.project, source=source, generated=batch)
+    total = {name: counts.get(name, 0) + number for name, number in added.items()}
+    with suppress(Cancelled):  # too late to stop: what it made is complete
+        beat(run, lease=lease(), result={"completions": total, "lines": lines})
+    return total
 
 
 class _Ticker:
@@ -210,13 +251,18 @@ def _copy_rest(run: Run, events: EventCopy) -> None:
 
 
 def persist(write: Callable[[], Result]) -> Result:
-    """Repeat `write` until the database takes it; after ten minutes without one the reaper has to see to it."""
+    """Repeat `write` until the database takes it; after ten minutes without one the reaper has to see to it.
+
+    Raises RunFailed when the database is there but its disk is full: waiting frees no space.
+    """
     patience = time.monotonic() + DATABASE_PATIENCE_SECONDS
     while True:
         try:
             return write()
         except DATABASE_AWAY as error:
             connection.close()
+            if isinstance(error.__cause__, DiskFull):
+                raise database_full() from error
             if time.monotonic() > patience:
                 raise
             logger.warning("the database is away, trying again: %s", error)

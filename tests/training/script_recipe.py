@@ -1,6 +1,6 @@
 """A recipe that learns nothing but keeps the contract of docs/architecture.md, and fails as `script.json` in its folder says.
 
-{"steps": 40, "seconds": 0.05, "end": "done" | "crash" | "event" | "kill" | "full" | "again", "stubborn": false, "children": 0}
+{"steps": 40, "seconds": 0.05, "end": "done" | "crash" | "event" | "kill" | "full" | "again", "stubborn": false, "children": 0, "answers": 0}
 """
 
 import fcntl
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 folder = Path(sys.argv[1])
-script: dict[str, Any] = {"steps": 3, "seconds": 0.01, "end": "done", "stubborn": False, "children": 0}
+script: dict[str, Any] = {"steps": 3, "seconds": 0.01, "end": "done", "stubborn": False, "children": 0, "answers": 0}
 if (folder / "script.json").exists():
     script |= json.loads((folder / "script.json").read_text())
 saved = folder / "trainer" / "step"
@@ -66,6 +66,12 @@ if script["end"] == "crash":
     raise ValueError("deep inside")
 if script["end"] == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
+if script["answers"]:
+    prompts = [json.loads(line) for line in (folder / "data/prompts.jsonl").open()]
+    with (folder / "completions.jsonl").open("w") as file:
+        for prompt in prompts:
+            answers = [{"completion": f"answer {number}"} for number in (*range(script["answers"]), 0)]
+            file.write(json.dumps({"prompt_id": prompt["prompt_id"], "completions": answers}) + "\n")
 (folder / "checkpoint").mkdir(exist_ok=True)
 (folder / "checkpoint" / "model.safetensors").write_bytes(b"weights")
 (folder / "result.json").write_text(

@@ -1,11 +1,13 @@
 """A run survives its worker, stops when told, never runs twice at once, and says why it failed."""
 
+import contextlib
 import errno
 import json
 import os
 import signal
 import time
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
 
 import psutil
@@ -14,11 +16,12 @@ from django.db import connection
 from django.utils import timezone
 
 from annotate.jobs import Job, claim, request_cancel
+from annotate.models import Completion
 from config.processes import wait_until
 from tests.training.conftest import alive_pids, queue_run, wait_for_end, wait_for_step, write_script
 from training import supervise
 from training.models import Checkpoint, Run
-from training.services import datasets, folders
+from training.services import datasets, folders, generation
 from training.tasks import reap_runs
 
 
@@ -126,6 +129,56 @@ def test_a_full_disk_fails_the_run_in_words(script_recipe, base, dataset, monkey
     attempt(run)
     assert (run.state, run.cause) == ("failed", "disk_full")
     assert "full" in run.error
+
+
+@contextlib.contextmanager
+def refusing(table: str, *, code: str, after: int = 0) -> Iterator[None]:
+    """Let Postgres refuse rows of `table` with this SQLSTATE, once `after` rows are there."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "  # noqa: S608 - names from this file
+            f"IF (SELECT count(*) FROM {table}) >= {after} THEN RAISE EXCEPTION 'refused' USING ERRCODE = '{code}'; END IF; "
+            f"RETURN NEW; END $$; CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER refuse ON {table}; DROP FUNCTION refuse()")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("table", ["training_checkpoint", "training_runevent"])
+def test_a_full_disk_under_the_database_fails_the_run_in_words(script_recipe, base, dataset, table):
+    run = queue_run(base, "dpo", dataset)
+    with refusing(table, code="53100"):
+        attempt(run)
+    assert (run.state, run.cause) == ("failed", "disk_full")
+    assert "database" in run.error
+    assert not Checkpoint.objects.filter(run=run).exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_generation_broken_off_while_it_is_registered_counts_as_an_unbroken_one(
+    script_recipe, base, dataset, monkeypatch
+):
+    monkeypatch.setattr(generation, "PROMPTS_AT_ONCE", 2)
+    run = queue_run(base, "generate")
+    folder = write_script(run, answers=3)
+    before = Completion.objects.count()
+    with refusing("annotate_completion", code="53100", after=before + 6):
+        attempt(run)
+    assert (run.state, Completion.objects.count()) == ("failed", before + 6), "the first batch stays"
+    Run.objects.filter(pk=run.pk).update(state="queued")
+    attempt(run)
+    assert (run.state, Completion.objects.count()) == ("succeeded", before + 12)
+    added = {name: run.result["completions"][name] for name in ("prompts", "completions", "tasks", "duplicates")}
+    assert added == {"prompts": 4, "completions": 12, "tasks": 4, "duplicates": 4}
+    assert (
+        run.result["metrics"]
+        == json.loads((folder / "result.json").read_text(), parse_constant=lambda _: None)["metrics"]
+    )
+    assert "lines" not in run.result
 
 
 @pytest.mark.django_db(transaction=True)

@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from django.db.models import Count, OuterRef, Subquery
 from django.db.models.functions import Coalesce
 
-from annotate.models import Project, Prompt, Ranking, RankingTask, Source
-from annotate.services.completions import Generated, add_completions
+from annotate.models import Project, Prompt, Ranking, RankingTask
+from annotate.services.completions import Generated
 from training.models import Run
+
+PROMPTS_AT_ONCE = 200
 
 
 def prompts_to_answer(project: Project, limit: int) -> Iterator[tuple[int, list[dict[str, str]]]]:
@@ -24,22 +27,27 @@ def prompts_to_answer(project: Project, limit: int) -> Iterator[tuple[int, list[
     return counted.order_by("n_rankings", "n_tasks", "pk").values_list("pk", "messages")[:limit].iterator()
 
 
-def register_completions(run: Run, folder: Path, source: Source) -> dict[str, int]:
-    """Turn completions.jsonl into completions and ranking tasks. Returns the counts."""
-    return add_completions(project=run.project, source=source, generated=_read(folder / "completions.jsonl", run))
+def read_batches(run: Run, folder: Path, *, start: int) -> Iterator[tuple[int, list[Generated]]]:
+    """The completions in completions.jsonl after its first `start` lines, with how many lines are done after each batch.
 
-
-def _read(path: Path, run: Run) -> Iterator[Generated]:
+    A batch holds whole lines, so all completions of a prompt.
+    """
+    path = folder / "completions.jsonl"
     if not path.exists():
         return
+    done = start
     with path.open("rb") as file:
-        for line in file:
-            if line.endswith(b"\n"):
-                row: dict[str, Any] = json.loads(line)
-                for completion in row["completions"]:
-                    yield Generated(
-                        prompt_id=row["prompt_id"],
-                        text=completion["completion"],
-                        reasoning=completion.get("reasoning", ""),
-                        sampling={**completion.get("sampling", {}), "finish": completion.get("finish"), "run": run.pk},
-                    )
+        lines = islice((line for line in file if line.endswith(b"\n")), start, None)
+        while batch := list(islice(lines, PROMPTS_AT_ONCE)):
+            done += len(batch)
+            yield done, [completion for line in batch for completion in _completions(json.loads(line), run)]
+
+
+def _completions(row: dict[str, Any], run: Run) -> Iterator[Generated]:
+    for completion in row["completions"]:
+        yield Generated(
+            prompt_id=row["prompt_id"],
+            text=completion["completion"],
+            reasoning=completion.get("reasoning", ""),
+            sampling={**completion.get("sampling", {}), "finish": completion.get("finish"), "run": run.pk},
+        )
