@@ -6,12 +6,13 @@ from typing import Any, TypeVar
 
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponseBase, JsonResponse
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from django_htmx.middleware import HtmxDetails
 
 from .models import Membership, User
+from .services.assignments import NotAMember
 
 View = TypeVar("View", bound=Callable[..., HttpResponseBase])
 Role = Membership.Role
@@ -52,7 +53,10 @@ def member_required(
                 raise PermissionDenied
             membership.user = request.user
             request.membership = membership
-            return view(request, *args, **kwargs)
+            try:
+                return view(request, *args, **kwargs)
+            except NotAMember:
+                raise Http404 from None
 
         return wrapped
 

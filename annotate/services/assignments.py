@@ -35,6 +35,14 @@ class Refused(Exception):
         self.code, self.message, self.status = code, message, status
 
 
+class NotAMember(Refused):
+    """Somebody was removed between the check of their membership and its lock."""
+
+    def __init__(self, membership: Membership) -> None:
+        name = membership.user.username
+        super().__init__("not_a_member", _("%(name)s is not a member any more.") % {"name": name}, status=404)
+
+
 # The free task that comes next for one person. Parts are tried in this order, and only until one yields a row:
 #   0  a task they held before and lost to the clock, so that its draft is not wasted;
 #   1  the first few of the queue: new tasks of high priority, and those that somebody gave back;
@@ -111,9 +119,12 @@ class Shown:
 
 
 def lock_membership(membership: Membership) -> Membership:
-    """The same membership, read anew under its row lock. Raises Membership.DoesNotExist when it was removed meanwhile."""
+    """The same membership, read anew under its row lock. Raises NotAMember when they were removed meanwhile."""
     place = Membership.objects.present().select_for_update().values_list("role", "queue_priority", "queue_task")
-    membership.role, membership.queue_priority, membership.queue_task = place.get(pk=membership.pk)
+    row = place.filter(pk=membership.pk).first()
+    if row is None:
+        raise NotAMember(membership)
+    membership.role, membership.queue_priority, membership.queue_task = row
     return membership
 
 
@@ -186,9 +197,10 @@ def renew_lease(*, project: Project, assignment: Assignment) -> bool:
 def lock_assignment(*, membership: Membership, pk: int) -> Assignment:
     """One's own assignment with its task, both locked for the rest of the transaction, the membership too.
 
-    Raises Assignment.DoesNotExist for anybody else's, and for another project's.
+    Raises Assignment.DoesNotExist for anybody else's, and for another project's; Refused when they may no longer rank.
     """
-    lock_membership(membership)
+    if not lock_membership(membership).may_rank:
+        raise Refused("may_not_rank", _("Your role in this project was changed: ranking is no longer part of it."), 403)
     mine = Assignment.objects.filter(pk=pk, annotator_id=membership.user_id, project_id=membership.project_id)
     task = RankingTask.objects.select_for_update().filter(pk__in=mine.values("task_id")).first()
     if task is None:

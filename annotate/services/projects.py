@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Membership, Project, User, record
 
-from .assignments import Refused, release_person
+from .assignments import Refused, lock_membership, release_person
 
 Role = Membership.Role
 COUNT_BOUND = 10_000
@@ -51,10 +51,11 @@ def add_member(*, membership: Membership, user: User, role: str) -> Membership:
 
 @transaction.atomic
 def change_role(*, membership: Membership, member: Membership, role: str) -> None:
-    """Raises Refused when the project would be left without an admin."""
+    """Raises Refused when the project would be left without an admin, or the member was removed meanwhile."""
     if member.role == role:
         return
     _keep_an_admin(member)
+    lock_membership(member)
     before, member.role = member.role, role
     member.save(update_fields=["role"])
     if not member.may_rank:
@@ -71,7 +72,7 @@ def change_role(*, membership: Membership, member: Membership, role: str) -> Non
 
 @transaction.atomic
 def remove_member(*, membership: Membership, member: Membership) -> None:
-    """Their rankings stay; what they hold is given back. Raises Refused for the last admin."""
+    """Their rankings stay; what they hold is given back. Raises Refused for the last admin, and when they were removed before."""
     _keep_an_admin(member)
     release_person(membership=member)
     record(

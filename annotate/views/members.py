@@ -37,7 +37,7 @@ def project_members(request: ProjectRequest) -> HttpResponse:
 def project_member(request: ProjectRequest, pk: int) -> HttpResponse:
     """Change a member's role, or remove them (`action=remove`)."""
     membership = request.membership
-    member = get_object_or_404(membership.project.memberships.present().select_related("user"), pk=pk)
+    member = get_object_or_404(membership.project.memberships.select_related("user"), pk=pk)
     form = RoleForm(request.POST)
     try:
         if request.POST.get("action") == "remove":

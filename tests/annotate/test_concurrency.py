@@ -7,12 +7,14 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.test import Client
+from django.utils import timezone
 
 from annotate.models import Assignment, Membership, Project, Ranking, RankingTask, User
 from annotate.services.assignments import expire_leases
-from tests.conftest import make_task
+from config.processes import wait_until
+from tests.conftest import make_task, signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -142,3 +144,56 @@ def test_two_tabs_opened_at_once_hold_one_task(crowd):
 
     assert len(set(in_threads(open_page, range(6), 6))) == 1
     assert sum(RankingTask.objects.values_list("leased", flat=True)) == 1
+
+
+def while_locked(member, act, **changes):
+    """The response to `act()`, which was let in but waits for the member's row while `changes` are made to it."""
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            Membership.objects.select_for_update().get(pk=member.pk)
+            response = pool.submit(lambda: in_threads(lambda _: act(), [0], 1)[0])
+            assert wait_until(somebody_waits, 10)
+            Membership.objects.filter(pk=member.pk).update(**changes)
+        return response.result(20)
+
+
+def somebody_waits():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY(pg_blocking_pids(pid))")
+        return cursor.fetchone() is not None
+
+
+@pytest.mark.parametrize(
+    ("action", "role", "status"),
+    [("submit", "annotator", 404), ("skip", "researcher", 403), ("open", "annotator", 404)],
+)
+def test_whoever_is_removed_meanwhile_is_told_so(project, bob, action, role, status):
+    make_task(project)
+    client, member = signed_in(bob), Membership.objects.get(user=bob)
+    if action == "open":
+        act = lambda: client.get(f"/projects/{project.slug}/rank")  # noqa: E731
+    else:
+        client.get(f"/projects/{project.slug}/rank")
+        assignment = Assignment.objects.select_related("project").get(annotator=bob)
+        path = f"/projects/{project.slug}/rank/{assignment.pk}/skip"
+        act = (lambda: post_order(client, assignment, "A")) if action == "submit" else (lambda: client.post(path))
+    changes = {"role": role} if status == 403 else {"left_at": timezone.now()}
+    response = while_locked(member, act, **changes)
+    assert response.status_code == status
+    assert action == "open" or response.json()["message"]
+    assert not Ranking.objects.exists()
+
+
+def test_two_admins_remove_the_same_person_at_once(project, alice, bob):
+    member = Membership.objects.get(user=bob)
+
+    def remove():
+        page = f"/projects/{project.slug}/members/{member.pk}"
+        return signed_in(alice).post(page, {"action": "remove"}, follow=True)
+
+    response = while_locked(member, remove, left_at=timezone.now())
+    assert response.status_code == 200
+    assert "bob is not a member any more" in response.content.decode()
+    again = remove()
+    assert again.status_code == 200
+    assert "bob is not a member any more" in again.content.decode()
