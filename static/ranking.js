@@ -209,8 +209,8 @@ const drafts = draftSaver(readDraft, (state) => {
   return undefined;
 });
 
-/** Post something that answers with the next task, and show it. */
-async function goOn(url, fields, done, { retried = true } = {}) {
+/** Post something that answers with the next task, and show it. The server does each of them once, however often asked. */
+async function goOn(url, fields, done) {
   if (busy) return;
   busy = true;
   drafts.forget();
@@ -218,11 +218,10 @@ async function goOn(url, fields, done, { retried = true } = {}) {
   const slow = setTimeout(() => { if (label) label.textContent = phrase("sending"); }, 400);
   let answer;
   try {
-    answer = retried
-      ? await postUntilAnswered(url, fields, (tryNow) => {
-        showTrouble(phrase("connectionLost"), { button: phrase("tryNow"), act: tryNow });
-      })
-      : await readAnswer(await post(url, fields));
+    answer = await postUntilAnswered(url, fields, (tryNow) => {
+      const lost = phrase(done === "saved" ? "connectionLost" : "connectionLostRetried");
+      showTrouble(lost, { button: phrase("tryNow"), act: tryNow });
+    });
   } catch {
     answer = { status: 0, message: phrase("connectionLostPlain") };
   }
@@ -267,8 +266,8 @@ const acts = {
     const button = taskBox.querySelector('[data-act="undo"]');
     if (!button || button.disabled || busy) return;
     await drafts.flush();
-    // Not repeated by itself: a second undo would take back one ranking more.
-    await goOn(urls.undoUrl, fields({}), "undone", { retried: false });
+    // Names what it takes back, so that asking twice takes back one ranking.
+    await goOn(urls.undoUrl, fields({ token: button.dataset.token }), "undone");
   },
   skip() {
     if (order.dense().length > 0 || allBad) byId("skip-dialog").showModal();

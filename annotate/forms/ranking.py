@@ -78,6 +78,10 @@ def read_places(text: str, shown: str) -> list[list[str]]:
     return places  # type: ignore[no-any-return]  # its shape was checked above
 
 
+class UndoForm(forms.Form):
+    token = forms.UUIDField()
+
+
 class SkipForm(forms.Form):
     reason = forms.CharField(required=False, max_length=200)
 

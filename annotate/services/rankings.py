@@ -131,15 +131,21 @@ def last_ranking(*, membership: Membership) -> Ranking | None:
 
 
 @transaction.atomic
-def undo_last(*, membership: Membership) -> Assignment:
+def undo_last(*, membership: Membership, token: uuid.UUID) -> None:
     """Take one's latest submission back and open its task again, as it was. What is held now is given back, draft kept.
 
-    Raises Refused when there is nothing to take back or the task has left the queue.
+    `token` is the one it was submitted with, so that asking again takes nothing more back. Raises Refused when there is
+    nothing to take back, something else was submitted since, or the task has left the queue.
     """
     lock_membership(membership)
+    mine = Ranking.objects.filter(project_id=membership.project_id, annotator_id=membership.user_id)
+    if mine.filter(token=token, is_current=False).exists():
+        return
     ranking = last_ranking(membership=membership)
     if ranking is None or membership.project.state != Project.State.ACTIVE:
         raise Refused("nothing_to_undo", _("There is no recent ranking of yours to take back."))
+    if ranking.token != token:
+        raise Refused("stale", _("You have ranked more elsewhere since. Reload the page to see what undo takes back."))
     held = Assignment.objects.filter(
         annotator_id=membership.user_id, project_id=membership.project_id, state=Assignment.State.LEASED
     ).first()
@@ -168,7 +174,6 @@ def undo_last(*, membership: Membership) -> Assignment:
         project=membership.project,
         task=ranking.task_id,
     )
-    return assignment
 
 
 def draft_of(ranking: Ranking, shown_order: list[int]) -> dict[str, Any]:

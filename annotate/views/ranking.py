@@ -1,5 +1,6 @@
 """The ranking page and everything that it posts."""
 
+import uuid
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -11,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, SkipForm, read_draft
+from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, SkipForm, UndoForm, read_draft
 from annotate.models import Assignment, Membership, Project, RankingTask
 from annotate.services.assignments import (
     Refused,
@@ -38,7 +39,7 @@ ranking_script = member_required(Role.ANNOTATOR, Role.ADMIN, scripted=True)
 def rank(request: ProjectRequest) -> HttpResponse:
     membership = request.membership
     assignment = current_assignment(membership=membership)
-    return show(request, assignment, can_undo=last_ranking(membership=membership) is not None)
+    return show(request, assignment, undo_token=undoable(membership))
 
 
 @require_POST
@@ -59,7 +60,8 @@ def rank_submit(request: ProjectRequest, pk: int) -> HttpResponse:
         raise Http404 from None
     except Refused as refused:
         return refuse(refused)
-    return show(request, following, can_undo=True, partial=True)
+    undo_token = assignment.token if stored else undoable(membership)
+    return show(request, following, undo_token=undo_token, partial=True)
 
 
 @require_POST
@@ -128,11 +130,14 @@ def rank_demonstration(request: ProjectRequest, pk: int) -> HttpResponse:
 @require_POST
 @ranking_script
 def rank_undo(request: ProjectRequest) -> HttpResponse:
+    form = UndoForm(request.POST)
+    if not form.is_valid():
+        return refusal("invalid", first_error(form), 422)
     try:
-        assignment = undo_last(membership=request.membership)
+        undo_last(membership=request.membership, **form.cleaned_data)
     except Refused as refused:
         return refuse(refused)
-    return show(request, assignment, can_undo=last_ranking(membership=request.membership) is not None, partial=True)
+    return show_next(request)
 
 
 def refusal(code: str, message: str, status: int) -> JsonResponse:
@@ -150,12 +155,17 @@ def first_error(form: Any) -> str:
 
 def show_next(request: ProjectRequest) -> HttpResponse:
     following = current_assignment(membership=request.membership)
-    can_undo = last_ranking(membership=request.membership) is not None
-    return show(request, following, can_undo=can_undo, partial=True)
+    return show(request, following, undo_token=undoable(request.membership), partial=True)
+
+
+def undoable(membership: Membership) -> uuid.UUID | None:
+    """The token of the submission that undo would take back."""
+    ranking = last_ranking(membership=membership)
+    return ranking.token if ranking else None
 
 
 def show(
-    request: ProjectRequest, assignment: Assignment | None, *, can_undo: bool, partial: bool = False
+    request: ProjectRequest, assignment: Assignment | None, *, undo_token: uuid.UUID | None, partial: bool = False
 ) -> HttpResponse:
     """The ranking page, or only its task when a script asked."""
     membership = request.membership
@@ -172,7 +182,7 @@ def show(
         "reasons": project.reasons,
         "today": progress.today,
         "remaining": f"{progress.remaining:,}+" if progress.more else f"{progress.remaining:,}",
-        "can_undo": can_undo,
+        "undo_token": undo_token,
     }
     return render(request, "annotate/rank.html#task" if partial else "annotate/rank.html", context)
 

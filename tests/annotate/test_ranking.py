@@ -49,6 +49,11 @@ def submit(user, assignment, *places, **more):
     return signed_in(user).post(url(assignment.project, "submit", assignment), order(assignment, *places, **more))
 
 
+def undo(user, project, token):
+    """Take back the ranking that was submitted with this token."""
+    return signed_in(user).post(url(project, "undo"), {"token": str(token)})
+
+
 def check_counts():
     """Every task's counts agree with its assignments."""
     for task in RankingTask.objects.all():
@@ -82,7 +87,7 @@ def test_it_stores_a_ranking_with_ties_and_hands_out_the_next_task(project, bob)
     assert b"<html" not in response.content
     assert response.context["task"]["assignment"].task_id == second.pk
     assert response.context["today"] == 1
-    assert response.context["can_undo"]
+    assert response.context["undo_token"] == assignment.token
     ranking = Ranking.objects.get()
     ranks = dict(ranking.ranked_completions.values_list("completion_id", "rank"))
     a, b, c, d = assignment.shown_order
@@ -205,7 +210,7 @@ def test_undo_opens_the_task_as_it_was_and_the_old_submission_counts_no_more(pro
     submit(bob, old, ["B"], ["A", "D"], ["C"], comment="first")
     following = held(bob)
     Assignment.objects.filter(pk=following.pk).update(draft={"places": [["A"]]})
-    response = signed_in(bob).post(url(project, "undo"))
+    response = undo(bob, project, old.token)
     assert response.status_code == 200
     reopened = held(bob)
     assert reopened.pk == old.pk
@@ -230,13 +235,65 @@ def test_undo_opens_the_task_as_it_was_and_the_old_submission_counts_no_more(pro
     check_counts()
 
 
-def test_undo_is_refused_when_there_is_nothing_recent(project, bob):
+def test_undo_asked_for_twice_takes_one_ranking_back(project, bob):
+    for number in range(3):
+        make_task(project, f"Question {number}?")
+    opened(bob, project)
+    tokens = []
+    for _ in range(2):
+        tokens.append(held(bob).token)
+        response = submit(bob, held(bob), ["A"], ["B"], ["C"], ["D"])
+        assert response.context["undo_token"] == tokens[-1]
+    first = undo(bob, project, tokens[1])
+    again = undo(bob, project, tokens[1])
+    assert first.status_code == again.status_code == 200
+    assert again.context["task"]["assignment"].pk == first.context["task"]["assignment"].pk
+    assert list(Ranking.objects.current().values_list("token", flat=True)) == tokens[:1]
+    assert AuditEvent.objects.filter(verb="ranking.taken_back").count() == 1
+    # The next one back is offered by name.
+    assert again.context["undo_token"] == tokens[0]
+    assert undo(bob, project, tokens[0]).status_code == 200
+    assert not Ranking.objects.current().exists()
+    check_counts()
+
+
+def test_undo_from_a_page_that_is_behind_takes_nothing_back(project, bob):
+    for number in range(3):
+        make_task(project, f"Question {number}?")
+    opened(bob, project)
+    behind = held(bob).token
+    submit(bob, held(bob), ["A"], ["B"], ["C"], ["D"])
+    submit(bob, held(bob), ["A"], ["B"], ["C"], ["D"])
+    holds = held(bob)
+    for token in (behind, uuid.uuid4()):
+        response = undo(bob, project, token)
+        assert (response.status_code, response.json()["code"]) == (409, "stale")
+    response = undo(bob, project, "")
+    assert (response.status_code, response.json()["code"]) == (422, "invalid")
+    assert Ranking.objects.current().count() == 2
+    assert held(bob) == holds
+
+
+def test_a_repeated_submission_names_the_latest_ranking_for_undo(project, bob):
+    for number in range(3):
+        make_task(project, f"Question {number}?")
+    opened(bob, project)
+    first = held(bob)
+    submit(bob, first, ["A"], ["B"], ["C"], ["D"])
+    latest = held(bob).token
+    submit(bob, held(bob), ["A"], ["B"], ["C"], ["D"])
+    assert submit(bob, first, ["A"], ["B"], ["C"], ["D"]).context["undo_token"] == latest
+
+
+def test_undo_is_refused_when_there_is_nothing_recent(project, bob, alice):
     make_task(project)
     opened(bob, project)
-    assert signed_in(bob).post(url(project, "undo")).json()["code"] == "nothing_to_undo"
+    token = held(bob).token
+    assert undo(bob, project, token).json()["code"] == "nothing_to_undo"
     submit(bob, held(bob), ["A"], ["B"], ["C"], ["D"])
+    assert undo(alice, project, token).json()["code"] == "nothing_to_undo"
     Ranking.objects.update(created_at=timezone.now() - timedelta(minutes=project.lease_minutes + 1))
-    response = signed_in(bob).post(url(project, "undo"))
+    response = undo(bob, project, token)
     assert (response.status_code, response.json()["code"]) == (409, "nothing_to_undo")
     assert Ranking.objects.current().count() == 1
 

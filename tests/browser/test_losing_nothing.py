@@ -68,6 +68,48 @@ def test_an_answer_that_got_lost_on_its_way_is_asked_for_again_and_stored_once(p
     open_page.problems.clear()
 
 
+def test_an_undo_whose_answer_got_lost_takes_one_ranking_back(page, open_page):
+    for _ in range(2):
+        token = token_of(page)
+        press(page, "a 1 b 2 c 3 d 4 Enter")
+        wait_for_task_after(page, token)
+    answered: list[int] = []
+
+    def lose_the_first_answer(route):
+        if not answered:
+            answered.append(route.fetch().status)
+            route.abort("connectionreset")
+        else:
+            route.continue_()
+
+    page.route("**/undo", lose_the_first_answer)
+    token = token_of(page)
+    press(page, "u")
+    expect(page.locator("#trouble")).to_contain_text("Connection lost")
+    press(page, "u")
+    wait_for_task_after(page, token)
+    expect(page.locator("#trouble")).to_be_hidden()
+    assert places_on_page(page) == [["A"], ["B"], ["C"], ["D"]]
+    assert answered == [200]
+    assert Ranking.objects.current().count() == 1
+    open_page.problems.clear()
+
+
+def test_undo_on_a_page_that_is_behind_says_so_and_takes_nothing_back(page, project, open_page):
+    token = token_of(page)
+    press(page, "a 1 b 2 c 3 d 4 Enter")
+    wait_for_task_after(page, token)
+    other = page.context.new_page()
+    open_ranking(other, project)
+    token = token_of(other)
+    press(other, "a 1 b 2 c 3 d 4 Enter")
+    wait_for_task_after(other, token)
+    press(page, "u")
+    expect(page.locator("#trouble")).to_contain_text("Reload the page")
+    assert Ranking.objects.current().count() == 2
+    open_page.problems.clear()
+
+
 def test_a_draft_written_offline_is_saved_when_the_connection_is_back(page, open_page):
     page.context.set_offline(True)
     press(page, "d 1")
