@@ -42,6 +42,19 @@ def test_it_writes_a_line_per_prompt_and_a_broken_run_goes_on_as_if_it_had_not_b
     assert [event["step"] for event in events(broken, "progress")] == [2, 2, 4, 6]
 
 
+def test_the_same_arguments_in_another_run_write_something_new(tiny_model, tmp_path):
+    runs = [
+        make_run(tmp_path / str(number), "generate", tiny_model, prompts=PROMPTS[:4], number=number, **QUICK)
+        for number in (1, 2)
+    ]
+    for run in runs:
+        finish(run)
+    first, second = ([one for line in lines(run) for one in line["completions"]] for run in runs)
+    assert not {one["completion"] for one in first} & {one["completion"] for one in second}
+    # two batches in each run, each with a seed of its own
+    assert len({one["sampling"]["seed"] for one in first + second}) == 4
+
+
 def test_a_prompt_may_hold_every_character_that_breaks_lines_elsewhere(tiny_model, tmp_path):
     odd = {"prompt_id": 1, "prompt": [{"role": "user", "content": "a\u2028b\u2029c\u0085d\x1ce\ufeff\U0001f600"}]}
     run = make_run(tmp_path / "run", "generate", tiny_model, prompts=[odd, PROMPTS[1]])

@@ -132,6 +132,7 @@ def make_run(
     rankings: list[Row] | None = None,
     demonstrations: list[Row] | None = None,
     prompts: list[Row] | None = None,
+    number: int = 1,
     **arguments,
 ) -> Path:
     """A run's folder as the worker lays it."""
@@ -144,7 +145,7 @@ def make_run(
         text = "".join(json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in prompts)
         (path / "data/prompts.jsonl").write_text(text, encoding="utf-8")
     policy = model if isinstance(model, dict) else {"location": f"folder:{model}"}
-    args = {"run": 1, "method": method, "arguments": arguments, "inputs": {"policy": policy}, "dataset": "data"}
+    args = {"run": number, "method": method, "arguments": arguments, "inputs": {"policy": policy}, "dataset": "data"}
     (path / "args.json").write_text(json.dumps(args))
     return path
 

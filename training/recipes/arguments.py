@@ -96,7 +96,13 @@ class GenerateArguments:
     max_new_tokens: int = argument(256, "Longest completion, in tokens.", minimum=1, maximum=32_768)
     batch_size: int = argument(8, "Prompts generated at once.", minimum=1, maximum=1024, advanced=True)
     bf16: bool = argument(True, "Compute in bfloat16.", advanced=True)
-    seed: int = argument(0, "Seed of the sampling.", minimum=0, maximum=2**31 - 1, advanced=True)
+    seed: int = argument(
+        0,
+        "Seed of the sampling. The run's number is mixed in, so that a second run writes something new.",
+        minimum=0,
+        maximum=2**31 - 1,
+        advanced=True,
+    )
 
 
 AnyArguments = SFTArguments | RewardArguments | DPOArguments | GenerateArguments

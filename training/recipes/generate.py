@@ -2,11 +2,13 @@
 
     python -m training.recipes.generate RUN_DIR
 
-Reads data/prompts.jsonl ({"prompt_id": 7, "prompt": [messages]}). Batches and their seeds follow from the order of the
-prompts alone, so a run that was stopped and started again writes what an unbroken one would have written.
+Reads data/prompts.jsonl ({"prompt_id": 7, "prompt": [messages]}). Batches follow from the order of the prompts, and
+their seeds from that, the run's number and the argument `seed`: a run that was stopped and started again writes what an unbroken
+one would have written, and another run with the same arguments writes something new.
 Empty completions and repetitions for the same prompt cannot be ranked: they are left out and counted.
 """
 
+import hashlib
 import json
 import time
 from typing import Any
@@ -53,7 +55,7 @@ def generate(folder: RunFolder, arguments: GenerateArguments) -> None:
                 temperature=arguments.temperature,
                 top_p=arguments.top_p,
                 max_new_tokens=arguments.max_new_tokens,
-                seed=arguments.seed + start,
+                seed=batch_seed(arguments.seed, folder.number, start),
             )
             began = time.perf_counter()
             sampled_NK = sampler([row["prompt"] for row in batch], settings)
@@ -89,6 +91,12 @@ def generate(folder: RunFolder, arguments: GenerateArguments) -> None:
     }
     folder.event("metrics", step=len(prompts), metrics=metrics)
     folder.save_result(metrics)
+
+
+def batch_seed(seed: int, run: int, start: int) -> int:
+    """The seed of the batch that begins at prompt `start`. 31 bits, the range of the argument itself."""
+    digest = hashlib.sha256(f"{seed} {run} {start}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
 
 
 def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ class RunFolder:
 
     path: Path
     inputs: dict[str, dict[str, Any]]
+    number: int = 0  # the run's
 
     def model(self, role: str = "policy") -> dict[str, Any]:
         if role not in self.inputs:
@@ -110,8 +111,8 @@ def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
     folder = RunFolder(path, inputs={})
     try:
         drop_partial_line(path / "events.jsonl")
-        arguments, inputs = _read_args(path / "args.json", method)
-        recipe(RunFolder(path, inputs), arguments)
+        arguments, inputs, number = _read_args(path / "args.json", method)
+        recipe(RunFolder(path, inputs, number), arguments)
     except Exception as error:
         cause, message = explain(error)
         with contextlib.suppress(OSError):
@@ -133,16 +134,16 @@ def _let_go_of_the_log() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _read_args(path: Path, method: str) -> tuple[AnyArguments, dict[str, dict[str, Any]]]:
+def _read_args(path: Path, method: str) -> tuple[AnyArguments, dict[str, dict[str, Any]], int]:
     try:
         args = json.loads(path.read_bytes())
         values, inputs = dict(args["arguments"]), dict(args["inputs"])
-        named = args["method"]
+        named, number = args["method"], int(args["run"])
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunFailed("bad_arguments", f"args.json cannot be read: {error!r}") from error
     if named != method:
         raise RunFailed("bad_arguments", f"args.json is for the method {named!r}, not {method!r}")
-    return parse_arguments(method, values), inputs
+    return parse_arguments(method, values), inputs, number
 
 
 OUT_OF_MEMORY = (
