@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.conftest import signed_in
 from tests.training.conftest import queue_run
-from training.models import Run
+from training.models import Run, RunEvent
 from training.services.folders import run_folder
 
 
@@ -39,6 +39,12 @@ def page(user, run: Run, **query) -> str:
 def get(user, run: Run, **query):
     headers = {"HX-Request": "true"} if "part" in query else {}
     return signed_in(user).get(reverse("run", args=[run.project.slug, run.pk]), query, headers=headers)
+
+
+def csv(user, run: Run) -> list[str]:
+    response = signed_in(user).get(reverse("run_metrics", args=[run.project.slug, run.pk]))
+    assert response.streaming
+    return b"".join(response).decode().split()
 
 
 def test_it_shows_progress_and_polls_only_while_the_run_goes_on(rita, run):
@@ -91,8 +97,36 @@ def test_after_a_resume_the_points_of_the_newest_attempt_win(rita, run):
         add_event(run, "metrics", step, metrics={"loss": 1.0})
     for step in (3,):
         add_event(run, "metrics", step, attempt=2, metrics={"loss": 0.5})
-    csv = signed_in(rita).get(reverse("run_metrics", args=[run.project.slug, run.pk])).content.decode()
-    assert csv.split() == ["step,loss", "1,1.0", "2,1.0", "3,0.5"]
+    assert csv(rita, run) == ["step,loss", "1,1.0", "2,1.0", "3,0.5"]
+
+
+def test_the_page_of_a_long_run_stays_small(rita, run):
+    """Of 20 000 steps, resumed once at 15 001: some hundred points a line with the peak, a hundred rows, and all in the CSV."""
+    steps = [(step, 1, 1.0) for step in range(1, 18_001)] + [(step, 2, 0.5) for step in range(15_001, 20_001)]
+    rows = [(step, attempt, {"loss": loss}) for step, attempt, loss in steps]
+    rows += [(step, 2 if step > 15_000 else 1, {"eval_loss": step / 20_000}) for step in range(1000, 20_001, 1000)]
+    run.events.bulk_create(
+        RunEvent(
+            run=run, offset=n, attempt=attempt, kind="metrics", step=step, data={"metrics": metrics}, at=run.queued_at
+        )
+        for n, (step, attempt, metrics) in enumerate(rows)
+    )
+    html = page(rita, run)
+    training, held_out = re.findall(r'<polyline[^>]* points="([^"]+)"', html)
+    assert 100 < len(training.split()) <= 310
+    assert len(held_out.split()) == 20, "evaluations are rare: none is left out"
+    assert "Training: from 1 at step 1 to 0.5 at step 20000" in html
+    assert html.count('<th scope="row" class="number">') == 100
+    assert '<th scope="row" class="number">19901</th>' in html
+    assert "19900 earlier steps" in html.replace(",", "").replace("\xa0", "")
+    lines = csv(rita, run)
+    assert (len(lines), lines[0], lines[15_000], lines[15_001]) == (
+        20_001,
+        "step,loss,eval_loss",
+        "15000,1.0,0.75",
+        "15001,0.5,",
+    )
+    assert lines[-1] == "20000,0.5,1.0"
 
 
 def test_samples_stand_side_by_side_and_are_escaped(rita, run):

@@ -6,9 +6,13 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from django.db.models import BooleanField, Count, ExpressionWrapper, F, Min, Q, QuerySet, Window
+from django.db.models.functions import Mod, RowNumber
 from django.utils import timezone
 
 from training.models import Run, RunEvent
@@ -17,6 +21,9 @@ logger = logging.getLogger("podium.runs")
 
 STORED_KINDS = ("metrics", "sample", "note", "error")
 READ_AT_ONCE = 4 * 1024**2
+READ_ROWS = 2000
+# More than a chart draws, so that it can keep the peaks (charts.py).
+POINTS_READ = 1500
 
 
 class EventCopy:
@@ -116,19 +123,64 @@ class Series:
 
 
 def metric_series(run: Run) -> list[Series]:
-    """Each metric's points in order of their step.
+    """Each metric's points in order of their step; of a long run every n-th, and always the first and the last.
 
-    A resumed run repeats the steps after its last save: the newer points win, and what the older attempt wrote beyond them goes.
+    Training and held-out metrics are thinned apart, since evaluations are rare.
     """
+    place, total = (
+        Window(function, partition_by="held_out", order_by=order)
+        for function, order in ((RowNumber(), "offset"), (Count("*"), None))
+    )
+    thinned = (
+        _valid_metrics(run)
+        .annotate(held_out=ExpressionWrapper(Q(data__metrics__has_key="eval_loss"), BooleanField()))
+        .annotate(place=place, total=total)
+        .annotate(beyond=Mod(F("total") - F("place"), (F("total") + POINTS_READ - 1) / POINTS_READ))
+        .filter(Q(place=1) | Q(beyond=0))
+    )
     series: dict[str, list[tuple[int, float]]] = {}
-    events = run.events.filter(kind="metrics").order_by("offset").values_list("step", "data")
-    for step, data in events.iterator(chunk_size=5000):
+    for step, data in thinned.order_by("step", "offset").values_list("step", "data"):
         for name, value in _numbers(data.get("metrics")):
             points = series.setdefault(name, [])
-            while points and points[-1][0] >= step:
+            if points and points[-1][0] == step:
                 points.pop()
             points.append((step, value))
     return [Series(name, points) for name, points in series.items()]
+
+
+def newest_rows(run: Run, limit: int) -> tuple[list[tuple[int, dict[str, float]]], int]:
+    """The metrics of the newest `limit` steps, newest first, and how many earlier steps there are."""
+    events = _valid_metrics(run)
+    steps = list(events.order_by("-step").values_list("step", flat=True).distinct()[:limit])
+    if not steps:
+        return [], 0
+    left_out = events.filter(step__lt=steps[-1]).aggregate(n=Count("step", distinct=True))["n"]
+    return list(_by_step(events.filter(step__gte=steps[-1])))[::-1], left_out
+
+
+def all_rows(run: Run) -> tuple[list[str], Iterator[tuple[int, dict[str, float]]]]:
+    """The names of all metrics, and (step, name → value) in order of the step, read while it is iterated."""
+    events = _valid_metrics(run)
+    names: dict[str, None] = {}
+    for data in events.order_by("step", "offset").values_list("data", flat=True).iterator(READ_ROWS):
+        names.update(dict.fromkeys(name for name, _value in _numbers(data.get("metrics"))))
+    return list(names), _by_step(events)
+
+
+def _by_step(events: QuerySet[RunEvent]) -> Iterator[tuple[int, dict[str, float]]]:
+    rows = events.order_by("step", "offset").values_list("step", "data").iterator(READ_ROWS)
+    for step, group in groupby(rows, key=itemgetter(0)):
+        yield step, {name: value for _step, data in group for name, value in _numbers(data.get("metrics"))}
+
+
+def _valid_metrics(run: Run) -> QuerySet[RunEvent]:
+    """Without what a resumed run has repeated: the newest attempt wins, and what an older one wrote from its first step on goes."""
+    metrics = run.events.filter(kind="metrics")
+    valid, end = Q(), None
+    for attempt, first in metrics.values_list("attempt").annotate(Min("step")).order_by("-attempt"):
+        valid |= Q(attempt=attempt) if end is None else Q(attempt=attempt, step__lt=end)
+        end = first if end is None else min(first, end)
+    return metrics.filter(valid)
 
 
 def _numbers(metrics: Any) -> Iterator[tuple[str, float]]:

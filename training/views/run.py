@@ -2,10 +2,11 @@
 
 import csv
 import json
+from itertools import chain
 from typing import Any
 
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
@@ -14,7 +15,7 @@ from annotate.access import ProjectRequest, Role, member_required
 from training.charts import charts_of, draw
 from training.models import Run
 from training.recipes.arguments import METHODS, InvalidArguments
-from training.services.events import Series, metric_series
+from training.services.events import all_rows, metric_series, newest_rows
 from training.services.failures import ADVICE, TITLES
 from training.services.folders import log_path, log_tail
 from training.services.runs import cancel_run, retry_run
@@ -39,19 +40,18 @@ def run(request: ProjectRequest, pk: int) -> HttpResponse:
     if part == "log":
         return render(request, "training/run.html#log", {"run": found, "log": log_tail(found)})
     if part == "table":
-        return render(request, "training/run.html#table", _table(metric_series(found)))
+        return render(request, "training/run.html#table", _table(found))
     mark = _mark(found)
     if part == "live":
         if not found.is_active:
             return HttpResponse(headers={"HX-Refresh": "true"})
         if request.GET.get("seen") == mark:
             return HttpResponse(status=204)
-    series = metric_series(found)
-    context = {"run": found, "mark": mark, "charts": charts_of(series), **_events(found)}
+    context = {"run": found, "mark": mark, "charts": charts_of(metric_series(found)), **_events(found)}
     if part == "live":
         return render(request, "training/run.html#live", context)
     context |= {
-        **_table(series),
+        **_table(found),
         "method": METHODS.get(found.method),
         "log": log_tail(found) or found.log_tail,
         "configuration": json.dumps(found.arguments, indent=2),
@@ -82,33 +82,37 @@ def _events(found: Run) -> dict[str, Any]:
     return {"samples": list(seen.values())[:SAMPLES], "notes": list(dict.fromkeys(notes[:NOTES]))}
 
 
-def _table(series: list[Series]) -> dict[str, Any]:
+def _table(found: Run) -> dict[str, Any]:
     """The figures behind the charts, newest step first."""
-    names, rows = _rows(series)
-    return {"names": names, "rows": rows[::-1][:TABLE_ROWS], "left_out": max(0, len(rows) - TABLE_ROWS)}
-
-
-def _rows(series: list[Series]) -> tuple[list[str], list[tuple[int, list[float | None]]]]:
-    by_step: dict[int, dict[str, float]] = {}
-    for item in series:
-        for step, value in item.points:
-            by_step.setdefault(step, {})[item.name] = value
-    names = [item.name for item in series]
-    return names, [(step, [by_step[step].get(name) for name in names]) for step in sorted(by_step)]
+    rows, left_out = newest_rows(found, TABLE_ROWS)
+    names = list(dict.fromkeys(name for _step, values in reversed(rows) for name in values))
+    return {
+        "names": names,
+        "rows": [(step, [values.get(name) for name in names]) for step, values in rows],
+        "left_out": left_out,
+    }
 
 
 @require_safe
 @member_required(Role.RESEARCHER, Role.ADMIN)
-def run_metrics(request: ProjectRequest, pk: int) -> HttpResponse:
+def run_metrics(request: ProjectRequest, pk: int) -> StreamingHttpResponse:
     found = _run(request, pk)
-    names, rows = _rows(metric_series(found))
-    response = HttpResponse(content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="run-{found.pk}-metrics.csv"'
-    writer = csv.writer(response)
+    names, rows = all_rows(found)
     # A leading =, +, - or @ would be a formula to a spreadsheet.
-    writer.writerow(["step", *(f"'{name}" if name[:1] in "=+-@" else name for name in names)])
-    writer.writerows([step, *values] for step, values in rows)
+    header = ["step", *(f"'{name}" if name[:1] in "=+-@" else name for name in names)]
+    lines = chain([header], ([step, *(values.get(name) for name in names)] for step, values in rows))
+    writer = csv.writer(_Echo())
+    parts = (writer.writerow(line) for line in lines)
+    response = StreamingHttpResponse(parts, content_type="text/csv; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="run-{found.pk}-metrics.csv"'
     return response
+
+
+class _Echo:
+    """A file whose `write` returns the text, so that a csv.writer can feed a stream."""
+
+    def write(self, text: str) -> str:
+        return text
 
 
 @require_safe
