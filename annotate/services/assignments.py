@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import F
+from django.db.models import Exists, F, OuterRef, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -134,10 +134,12 @@ def lease_time(project: Project) -> timedelta:
 
 def held_assignment(*, membership: Membership) -> Assignment | None:
     """What this person is ranking now; read it under their membership's lock to rely on it."""
-    return (
-        Assignment.objects.filter(annotator_id=membership.user_id, project_id=membership.project_id, state=State.LEASED)
-        .select_related("task")
-        .first()
+    return _held(membership).select_related("task").first()
+
+
+def _held(membership: Membership) -> QuerySet[Assignment]:
+    return Assignment.objects.filter(
+        annotator_id=membership.user_id, project_id=membership.project_id, state=State.LEASED
     )
 
 
@@ -152,6 +154,17 @@ def current_assignment(*, membership: Membership) -> Assignment | None:
     with transaction.atomic():
         lock_membership(membership)
         return lease_next(membership=membership)
+
+
+def has_task(*, membership: Membership) -> bool:
+    """Whether the ranking page would have a task for this person now: the one they hold, or a free one."""
+    project = membership.project
+    if project.state != Project.State.ACTIVE or not membership.may_rank:
+        return False
+    taken = Assignment.objects.filter(task=OuterRef("pk"), annotator_id=membership.user_id)
+    tasks = RankingTask.objects.filter(project=project, state=RankingTask.State.OPEN)
+    free = tasks.filter(~Exists(taken.exclude(state=State.EXPIRED)), overlap__gt=F("leased") + F("submitted"))
+    return tasks.filter(pk__in=_held(membership).values("task_id")).exists() or free.exists()
 
 
 def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment | None:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.projects import ProjectForm, SettingsForm
 from annotate.models import Membership, Project, User
+from annotate.services.assignments import has_task
 from annotate.services.projects import Count, change_settings, count_project, create_project
 
 ENOUGH_TO_TRAIN = 50
@@ -70,11 +71,13 @@ def next_steps(membership: Membership, counts: dict[str, Count]) -> list[dict[st
             return
         steps.append({"url": url, "title": title, "why": why})
 
-    if membership.may_rank and counts["open_tasks"]:
+    if has_task(membership=membership):
         offer("rank", _("Rank answers"), _("Tasks are waiting."))
     if membership.is_admin and not counts["prompts"]:
         offer("imports", _("Import prompts"), _("The project has no prompts yet."))
-    elif membership.is_admin and not counts["open_tasks"]:
+    elif membership.is_admin and not counts["tasks"]:
+        offer("runs", _("Write answers"), _("No prompt has two answers to compare yet. Let a model write them."))
+    elif membership.is_admin and not counts["open_tasks"] and not counts["flags"]:
         offer("runs", _("Write new answers"), _("Everything is ranked. Let the model answer the prompts anew."))
     if membership.is_admin and counts["flags"]:
         offer("flags", _("Settle flags"), _("People have taken tasks out of the queue."))

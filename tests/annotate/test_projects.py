@@ -144,16 +144,59 @@ def test_each_role_sees_its_pages_and_strangers_none(project, alice, bob, rita, 
     assert client.get(path).status_code == 302
 
 
-def test_project_home_says_what_to_do_next(project, alice, bob):
-    def first_step(user):
-        steps = signed_in(user).get(f"/projects/{project.slug}/").context["next_steps"]
-        return steps[0]["title"] if steps else None
+def first_step(user, project):
+    steps = signed_in(user).get(f"/projects/{project.slug}/").context["next_steps"]
+    return steps[0]["title"] if steps else None
 
-    assert first_step(bob) is None
+
+def rank_one(user, project):
+    client = signed_in(user)
+    client.get(f"/projects/{project.slug}/rank")
+    assignment = user.assignments.get(state="leased")
+    order = {"token": str(assignment.token), "verdict": "ranked", "places": '[["A"], ["B"], ["C"], ["D"]]'}
+    assert client.post(f"/projects/{project.slug}/rank/{assignment.pk}/submit", order).status_code == 200
+
+
+def test_project_home_says_what_to_do_next(project, alice, bob):
+    assert first_step(bob, project) is None
     make_task(project)
-    assert first_step(bob) == first_step(alice) == "Rank answers"
+    assert first_step(bob, project) == first_step(alice, project) == "Rank answers"
     RankingTask.objects.update(state="closed")
-    assert first_step(bob) is None
+    assert first_step(bob, project) is None
+
+
+def test_nobody_is_sent_to_rank_in_a_paused_project(project, alice, bob):
+    make_task(project)
+    Project.objects.update(state="paused")
+    assert first_step(bob, project) is None
+    assert first_step(alice, project) is None
+
+
+def test_whoever_ranked_everything_is_not_sent_to_rank(project, alice, bob):
+    project.overlap = 2
+    make_task(project)
+    rank_one(bob, project)
+    assert first_step(bob, project) is None
+    assert first_step(alice, project) == "Rank answers"
+
+
+def test_whoever_holds_the_last_task_is_sent_back_to_it_and_it_still_counts(project, alice, bob):
+    make_task(project)
+    signed_in(bob).get(f"/projects/{project.slug}/rank")
+    assert first_step(bob, project) == "Rank answers"
+    page = signed_in(alice).get(f"/projects/{project.slug}/")
+    assert (page.context["next_steps"], page.context["counts"]["open_tasks"].value) == ([], 1)
+
+
+def test_an_admin_writes_new_answers_only_when_everything_is_ranked(project, alice, bob):
+    make_task(project)
+    flagged = make_task(project, "And at dusk?")
+    RankingTask.objects.filter(pk=flagged.pk).update(state="flagged")
+    flag = Flag.objects.create(project=project, task=flagged, raised_by=bob, reason="x")
+    rank_one(bob, project)
+    assert first_step(alice, project) == "Settle flags"
+    signed_in(alice).post(f"/projects/{project.slug}/flags/{flag.pk}", {"decision": "close"})
+    assert first_step(alice, project) == "Write new answers"
 
 
 def test_prompts_are_listed_and_opened(project, rita):
