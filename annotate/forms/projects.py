@@ -27,7 +27,6 @@ SETTINGS = (
     "allow_all_bad",
     "ask_comment",
     "reasons",
-    "criteria",
 )
 LINES_MAX, LINE_LENGTH = 20, 60
 NOT_SLUGS = {"new"}
@@ -64,9 +63,6 @@ class LinesField(forms.CharField):
 class SettingsForm(ProjectModelForm):
     reasons = LinesField(
         label=gettext_lazy("Reasons"), help_text=gettext_lazy("One a line. They can be ticked after the ranking.")
-    )
-    criteria = LinesField(
-        label=gettext_lazy("Criteria"), help_text=gettext_lazy("One a line: what is rated beside the ranking.")
     )
 
     class Meta:

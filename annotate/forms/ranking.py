@@ -82,10 +82,6 @@ class UndoForm(forms.Form):
     token = forms.UUIDField()
 
 
-class SkipForm(forms.Form):
-    reason = forms.CharField(required=False, max_length=200)
-
-
 class FlagForm(forms.Form):
     reason = forms.CharField(
         max_length=60, error_messages={"required": gettext_lazy("Say what is wrong with this task.")}

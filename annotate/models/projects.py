@@ -46,7 +46,6 @@ class Project(models.Model):
     allow_ties = models.BooleanField(default=True, help_text=_("Two completions may share a place."))
     allow_all_bad = models.BooleanField(default=True, help_text=_("“All bad” may be answered instead of a ranking."))
     ask_comment = models.BooleanField(default=False, help_text=_("Show a comment field after the ranking."))
-    criteria = models.JSONField(default=list, blank=True, help_text=_("Names of what is rated beside the ranking."))
     reasons = models.JSONField(default=list, blank=True, help_text=_("Reasons that can be ticked after the ranking."))
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

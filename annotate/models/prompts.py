@@ -41,11 +41,10 @@ class Prompt(models.Model):
 
 
 class Source(models.Model):
-    """Where completions come from: a checkpoint, an outside model, an import, or a person."""
+    """Where completions come from: a checkpoint, an import, or a person."""
 
     class Kind(models.TextChoices):
         CHECKPOINT = "checkpoint", _("Checkpoint")
-        ENDPOINT = "endpoint", _("Outside endpoint")
         IMPORT = "import", _("Import")
         PERSON = "person", _("Person")
 

@@ -36,7 +36,6 @@ class Ranking(models.Model):
     revision = models.PositiveSmallIntegerField(default=1)
     is_current = models.BooleanField(default=True)
     verdict = models.CharField(max_length=8, choices=Verdict, default=Verdict.RANKED)
-    ratings = models.JSONField(default=dict, blank=True, help_text="{criterion: {completion id: 1…5}}")
     reasons = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     comment = models.TextField(blank=True)
     seconds = models.FloatField(help_text="From the opening of the task to the submission")

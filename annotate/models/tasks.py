@@ -84,7 +84,6 @@ class Assignment(models.Model):
     )
     draft = models.JSONField(null=True)
     draft_saved_at = models.DateTimeField(null=True)
-    skip_reason = models.CharField(max_length=200, blank=True)
     opened_at = models.DateTimeField(auto_now_add=True)
     ended_at = models.DateTimeField(null=True)
 

@@ -93,10 +93,10 @@ WITH taken AS MATERIALIZED (
       AND (taken.part > 1 OR m.queue_priority IS DISTINCT FROM taken.priority OR m.queue_task < taken.id)
 )
 INSERT INTO annotate_assignment
-    (project_id, task_id, annotator_id, state, lease_until, shown_order, token, skip_reason, opened_at)
+    (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
 SELECT %(project)s, counted.id, %(annotator)s, 'leased', %(lease_until)s,
     (SELECT array_agg(completion_id ORDER BY random()) FROM annotate_taskcompletion WHERE task_id = counted.id),
-    gen_random_uuid(), '', %(now)s
+    gen_random_uuid(), %(now)s
 FROM counted
 ON CONFLICT (task_id, annotator_id) DO UPDATE
     SET state = 'leased', lease_until = excluded.lease_until, opened_at = excluded.opened_at, ended_at = NULL
@@ -271,22 +271,22 @@ def save_draft(*, membership: Membership, pk: int, token: Any, draft: dict[str, 
 
 
 @transaction.atomic
-def skip(*, membership: Membership, pk: int, reason: str = "") -> None:
+def skip(*, membership: Membership, pk: int) -> None:
     """Leave a task to others; it never comes back to this person. Skipping twice is skipping once."""
     assignment = lock_assignment(membership=membership, pk=pk)
     if assignment.state == State.SKIPPED:
         return
     if assignment.state in (State.SUBMITTED, State.FLAGGED):
         raise Refused("already_done", _(DONE[assignment.state]))
-    end_unranked(assignment=assignment, state=State.SKIPPED, skip_reason=reason)
+    end_unranked(assignment=assignment, state=State.SKIPPED)
 
 
-def end_unranked(*, assignment: Assignment, state: Assignment.State, skip_reason: str = "") -> None:
+def end_unranked(*, assignment: Assignment, state: Assignment.State) -> None:
     """Close a locked assignment, held or lapsed, without a ranking."""
     if assignment.state == State.LEASED:
         RankingTask.objects.filter(pk=assignment.task_id).update(leased=F("leased") - 1)
-    assignment.state, assignment.skip_reason, assignment.ended_at = state, skip_reason, timezone.now()
-    assignment.save(update_fields=["state", "skip_reason", "ended_at"])
+    assignment.state, assignment.ended_at = state, timezone.now()
+    assignment.save(update_fields=["state", "ended_at"])
 
 
 @transaction.atomic

@@ -26,10 +26,10 @@ def letters(count: int) -> str:
 STORE = """
 WITH ranking AS (
     INSERT INTO annotate_ranking (uid, project_id, task_id, assignment_id, annotator_id, token, revision, is_current,
-        verdict, ratings, reasons, comment, seconds, created_at)
+        verdict, reasons, comment, seconds, created_at)
     SELECT %(uid)s, %(project)s, %(task)s, %(assignment)s, %(annotator)s, %(token)s,
         coalesce((SELECT max(revision) FROM annotate_ranking WHERE assignment_id = %(assignment)s), 0) + 1, true,
-        %(verdict)s, '{}', %(reasons)s::varchar[], %(comment)s, %(seconds)s, %(now)s
+        %(verdict)s, %(reasons)s::varchar[], %(comment)s, %(seconds)s, %(now)s
     RETURNING id
 ), ranked AS (
     INSERT INTO annotate_rankedcompletion (ranking_id, completion_id, rank)

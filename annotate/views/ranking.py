@@ -12,7 +12,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, SkipForm, UndoForm, read_draft
+from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, UndoForm, read_draft
 from annotate.models import Assignment, Membership, Project, RankingTask
 from annotate.services.assignments import (
     Refused,
@@ -67,11 +67,8 @@ def rank_submit(request: ProjectRequest, pk: int) -> HttpResponse:
 @require_POST
 @ranking_script
 def rank_skip(request: ProjectRequest, pk: int) -> HttpResponse:
-    form = SkipForm(request.POST)
-    if not form.is_valid():
-        return refusal("invalid", first_error(form), 422)
     try:
-        skip_assignment(membership=request.membership, pk=pk, **form.cleaned_data)
+        skip_assignment(membership=request.membership, pk=pk)
     except Assignment.DoesNotExist:
         raise Http404 from None
     except Refused as refused:

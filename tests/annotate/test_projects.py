@@ -22,7 +22,6 @@ def settings_of(project, **changes):
         "allow_ties": "on",
         "allow_all_bad": "on",
         "reasons": "",
-        "criteria": "",
     }
     return {**data, **changes}
 

@@ -184,14 +184,14 @@ def fill_rankings(project: Project, count: int) -> None:
     statements = (
         """
         INSERT INTO annotate_assignment
-            (project_id, task_id, annotator_id, state, lease_until, shown_order, token, skip_reason, opened_at)
-        SELECT t.project_id, t.id, u.id, 'submitted', now(), '{}', gen_random_uuid(), '', now()
+            (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
+        SELECT t.project_id, t.id, u.id, 'submitted', now(), '{}', gen_random_uuid(), now()
         FROM annotate_user u, annotate_rankingtask t WHERE u.username LIKE 'bench-%%' LIMIT %s
         """,
         """
         INSERT INTO annotate_ranking (uid, project_id, task_id, assignment_id, annotator_id, token, revision, is_current,
-            verdict, ratings, reasons, comment, seconds, created_at)
-        SELECT gen_random_uuid(), project_id, task_id, id, annotator_id, token, 1, true, 'ranked', '{}', '{}', '', 30, now()
+            verdict, reasons, comment, seconds, created_at)
+        SELECT gen_random_uuid(), project_id, task_id, id, annotator_id, token, 1, true, 'ranked', '{}', '', 30, now()
         FROM annotate_assignment LIMIT %s
         """,
         """

@@ -375,8 +375,8 @@ def bench_far_in(done: int = 20_000, tasks: int = 100_000) -> list[Figure]:
                 RETURNING id
             )
             INSERT INTO annotate_assignment
-                (project_id, task_id, annotator_id, state, lease_until, shown_order, token, skip_reason, opened_at)
-            SELECT %(project)s, id, %(annotator)s, 'submitted', now(), '{}', gen_random_uuid(), '', now() FROM done
+                (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
+            SELECT %(project)s, id, %(annotator)s, 'submitted', now(), '{}', gen_random_uuid(), now() FROM done
             """,
             {"project": project.pk, "annotator": person.pk, "done": done},
         )
