@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -170,6 +171,13 @@ def _load(auto: Any, path: str, **settings: Any) -> Any:
         raise RunFailed(
             "missing_model", f"The model {path} cannot be loaded (weights must be safetensors): {reason}"
         ) from error
+    except SafetensorError as error:
+        raise RunFailed("missing_model", f"The weights of {path} are damaged or cut off: {error}") from error
+    except RuntimeError as error:
+        if "mismatch" not in str(error):  # what transformers and PEFT say of tensors of another shape
+            raise
+        described = "base model" if auto is PeftModel else "config.json"
+        raise RunFailed("missing_model", f"The weights of {path} do not fit its {described}.") from error
 
 
 def _packaged(name: str) -> Path:
