@@ -1,8 +1,11 @@
 """Whole rankings give the loss and the gradient that TRL's own trainers give on all their pairs."""
 
+from itertools import combinations
+
 import pytest
 import torch
 from datasets import Dataset
+from torch.nn.functional import logsigmoid
 from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
@@ -101,6 +104,83 @@ def test_the_dpo_loss_and_gradient_equal_those_of_trl_on_expanded_pairs(tiny_mod
         their.data.copy_(mine.data)
     assert_equal(loss_and_gradient(ours), loss_and_gradient(theirs))
     assert loss_and_gradient(ours)[0] != pytest.approx(0.6931, abs=1e-3)
+
+
+RATED = [(1, 2, [1, 2], 0.5), (2, 3, [1, 1, 2], 1.0), (3, 4, [3, 1, 2, 1], 2.0), (4, 3, [1, 1, 1], 1.5)]
+
+
+def uneven(tokenizer):
+    """Rankings of two to four completions, with ties and with weights that differ."""
+    rows = [(planted_ranking(number, k=k), ranks, weight) for number, k, ranks, weight in RATED]
+    return Dataset.from_list(
+        [
+            {**encode(tokenizer, row["prompt"], [one["completion"] for one in row["completions"]]),
+             "ranks": ranks, "weight": weight, "prompt_id": row["prompt_id"], "prompt": row["prompt"]}
+            for row, ranks, weight in rows
+        ]
+    )  # fmt: skip
+
+
+def by_hand(model, dataset, score, centre=0.0):
+    """Pair after pair, each completion alone in its own forward pass: no batch, no padding, no collator."""
+    model.zero_grad()
+    loss = torch.zeros(())
+    for ranking in dataset:
+        pairs = list(combinations(range(len(ranking["ids"])), 2))
+        for i, j in pairs:
+            one, other = score(ranking, i), score(ranking, j)
+            wins = 1.0 if ranking["ranks"][i] < ranking["ranks"][j] else 0.0
+            wins = 0.5 if ranking["ranks"][i] == ranking["ranks"][j] else wins
+            term = -wins * logsigmoid(one - other) - (1 - wins) * logsigmoid(other - one) + centre * (one + other) ** 2
+            loss = loss + ranking["weight"] * term / len(pairs) / len(dataset)
+    loss.backward()
+    return loss.item(), {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+
+
+def test_uneven_rankings_with_ties_and_weights_give_the_reward_loss_summed_by_hand(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    torch.manual_seed(1)
+    trainer = ListwiseRewardTrainer(
+        make_reward_model({"location": f"folder:{tiny_model}"}),
+        args=RewardConfig(**settings(tmp_path, center_rewards_coefficient=0.01)),
+        data_collator=RankingCollator(tokenizer.pad_token_id, "half"),
+        train_dataset=uneven(tokenizer),
+        processing_class=tokenizer,
+    )
+    ours = loss_and_gradient(trainer)
+
+    def score(ranking, at):
+        return trainer.model(input_ids=torch.tensor([ranking["ids"][at]])).logits[0, 0]
+
+    assert_equal(ours, by_hand(trainer.model, trainer.train_dataset, score, centre=0.01))
+
+
+def test_uneven_rankings_with_ties_and_weights_give_the_dpo_loss_summed_by_hand(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    reference = load_causal_lm({"location": f"folder:{tiny_model}"})
+    trainer = ListwiseDPOTrainer(
+        load_causal_lm({"location": f"folder:{tiny_model}"}),
+        args=DPOConfig(**settings(tmp_path, beta=0.2, precompute_ref_log_probs=True)),
+        data_collator=RankingCollator(tokenizer.pad_token_id, "half"),
+        train_dataset=uneven(tokenizer),
+        processing_class=tokenizer,
+    )
+    noise = torch.Generator().manual_seed(0)
+    for parameter in trainer.model.parameters():
+        parameter.data += 0.02 * torch.randn(parameter.shape, generator=noise)
+    ours = loss_and_gradient(trainer)
+
+    def log_prob(model, ranking, at):
+        ids, length = torch.tensor(ranking["ids"][at]), ranking["prompt_length"]
+        each_TV = model(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
+        return each_TV.gather(-1, ids[1:, None])[length - 1 :].sum()
+
+    def score(ranking, at):
+        with torch.no_grad():
+            before = log_prob(reference, ranking, at)
+        return 0.2 * (log_prob(trainer.model, ranking, at) - before)
+
+    assert_equal(ours, by_hand(trainer.model, trainer.train_dataset, score))
 
 
 def test_the_collator_keeps_rankings_whole():
