@@ -13,7 +13,6 @@ from annotate.models import DatasetVersion, Project
 from training.models import Checkpoint
 from training.recipes.arguments import METHODS, PACKAGED_MODELS
 
-
 # Where TRL's name of an argument, its underscores taken away, is no label.
 LABELS = {
     "num_train_epochs": _("Epochs"),
