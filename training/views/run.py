@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
@@ -99,8 +100,10 @@ def run_metrics(request: ProjectRequest, pk: int) -> StreamingHttpResponse:
     found = _run(request, pk)
     names, rows = all_rows(found)
     # A leading =, +, - or @ would be a formula to a spreadsheet.
-    header = ["step", *(f"'{name}" if name[:1] in "=+-@" else name for name in names)]
-    lines = chain([header], ([step, *(values.get(name) for name in names)] for step, values in rows))
+    header: list[Any] = ["step", *(f"'{name}" if name[:1] in "=+-@" else name for name in names)]
+    lines: Iterable[list[Any]] = chain(
+        [header], ([step, *(values.get(name) for name in names)] for step, values in rows)
+    )
     writer = csv.writer(_Echo())
     parts = (writer.writerow(line) for line in lines)
     response = StreamingHttpResponse(parts, content_type="text/csv; charset=utf-8")
