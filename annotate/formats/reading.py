@@ -13,7 +13,10 @@ from django.utils.translation import gettext as _
 from .errors import MAX_LINE, MAX_RATIO, RATIO_CHECKED_FROM, FileError, RowError, printable
 
 CHUNK = 256 * 1024
+PARQUET_ROWS = 100
+PARQUET_BYTES = 8 * 1024**2
 EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+RECORD_TOO_LONG = "record too long"
 # Cells of these columns may hold JSON, since CSV has no lists of its own.
 JSON_CELLS = {"completions", "tags", "metadata"}
 
@@ -74,6 +77,10 @@ def open_records(stream: BinaryIO, name: str) -> RecordFile:
     return RecordFile(records, lambda: min(stream.tell() / size, 1.0))
 
 
+def _unpacks_beyond() -> str:
+    return _("The file unpacks to more than %(ratio)d times its size, which no real text does.") % {"ratio": MAX_RATIO}
+
+
 def _inflated(stream: BinaryIO) -> Iterator[bytes]:
     inflate = zlib.decompressobj(wbits=31)
     read = written = 0
@@ -85,10 +92,7 @@ def _inflated(stream: BinaryIO) -> Iterator[bytes]:
                 data = inflate.decompress(chunk, CHUNK)
                 written += len(data)
                 if written > RATIO_CHECKED_FROM and written > MAX_RATIO * read:
-                    raise FileError(
-                        _("The file unpacks to more than %(ratio)d times its size, which no real text does.")
-                        % {"ratio": MAX_RATIO}
-                    )
+                    raise FileError(_unpacks_beyond())
                 if data:
                     yield data
                 chunk = inflate.unconsumed_tail
@@ -198,19 +202,34 @@ def _jsonl(lines: Lines) -> Iterator[Record]:
         yield Record(line, None if problem else value, problem, excerpt)
 
 
-def _decoded(lines: Lines, too_long: list[int]) -> Iterator[str]:
-    for raw in lines:
-        if raw is None:
-            too_long.append(lines.number)
-        else:
-            # Bytes that are no UTF-8 become lone surrogates, which the row's check names.
-            yield raw.decode("utf-8", "surrogateescape")
+class RecordLines:
+    """Lines for a csv reader. A record of many lines that grows beyond 16 MB raises csv.Error.
+
+    `too_long` gathers the numbers of lines that were left out.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = iter(lines)
+        self.numbered = lines
+        self.too_long: list[int] = []
+        self.size = 0
+
+    def __iter__(self) -> "RecordLines":
+        return self
+
+    def __next__(self) -> str:
+        while (raw := next(self.lines)) is None:
+            self.too_long.append(self.numbered.number)
+        self.size += len(raw)
+        if self.size > MAX_LINE:
+            raise csv.Error(RECORD_TOO_LONG)
+        # Bytes that are no UTF-8 become lone surrogates, which the row's check names.
+        return raw.decode("utf-8", "surrogateescape")
 
 
 def _csv(lines: Lines) -> Iterator[Record]:
     csv.field_size_limit(MAX_LINE)
-    too_long: list[int] = []
-    text = _decoded(lines, too_long)
+    text = RecordLines(lines)
     first = next(text, "")
     delimiter = next((mark for mark in ("\t", ";") if mark in first and "," not in first), ",")
     header = [name.strip() for name in next(csv.reader([first], delimiter=delimiter))]
@@ -221,13 +240,14 @@ def _csv(lines: Lines) -> Iterator[Record]:
         start = lines.number + 1
         problem = None
         cells: list[str] | None = []
+        text.size = 0
         try:
             cells = next(reader, None)
         except csv.Error as error:
             problem = _csv_problem(error, start, lines.number)
-        for line in too_long:
+        for line in text.too_long:
             yield _too_long(line)
-        too_long.clear()
+        text.too_long.clear()
         if cells is None:
             return
         if not cells and problem is None:
@@ -246,7 +266,7 @@ def _csv(lines: Lines) -> Iterator[Record]:
 
 def _csv_problem(error: csv.Error, start: int, end: int) -> RowError:
     what = str(error)
-    if "unexpected end of data" in what or "field larger" in what:
+    if "unexpected end of data" in what or "field larger" in what or what == RECORD_TOO_LONG:
         return RowError(
             "",
             _("A quotation mark opened here is not closed: lines %(start)d to %(end)d were left out.")
@@ -278,16 +298,22 @@ def _parquet(stream: BinaryIO, magic: bytes) -> RecordFile:
     except (pyarrow.ArrowException, OSError) as error:
         raise FileError(_("The Parquet file is damaged or cut off: %(what)s.") % {"what": _short(error)}) from error
     total = max(file.metadata.num_rows, 1)
-    stored = sum(file.metadata.row_group(index).total_byte_size for index in range(file.metadata.num_row_groups))
-    # A batch holds some 8 MB, whatever the size of the row groups.
-    batch_size = max(1, min(500, 8 * 1024**2 * total // max(stored, 1)))
+    try:
+        file = _with_dictionaries(stream, file)
+        sizes = [_batch_size(file, group) for group in range(file.metadata.num_row_groups)]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise FileError(_("The Parquet file is damaged or cut off: %(what)s.") % {"what": _short(error)}) from error
     read = 0
 
     def records() -> Iterator[Record]:
         nonlocal read
         try:
-            for batch in file.iter_batches(batch_size=batch_size, use_threads=False):
-                for value in batch.to_pylist():
+            for piece in _pieces_of(file, sizes):
+                if piece.num_rows == 1 and _unpacked_size(piece) > MAX_LINE:
+                    read += 1
+                    yield Record(read, problem=RowError("", _("The row is longer than 16 MB.")))
+                    continue
+                for value in piece.to_pylist():
                     read += 1
                     yield Record(read, value)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
@@ -297,6 +323,79 @@ def _parquet(stream: BinaryIO, magic: bytes) -> RecordFile:
             ) from error
 
     return RecordFile(records(), lambda: read / total)
+
+
+def _with_dictionaries(stream: BinaryIO, file: Any) -> Any:
+    """The file again, its texts as dictionaries: one that a million rows repeat is then held once."""
+    import pyarrow.parquet
+
+    encodings: dict[str, set[str]] = {}
+    for index in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(index)
+        for column in (group.column(number) for number in range(group.num_columns)):
+            if column.physical_type == "BYTE_ARRAY":
+                encodings.setdefault(column.path_in_schema, set()).update(column.encodings)
+    # pyarrow makes no dictionaries of delta encodings; `_batch_size` bounds those.
+    texts = [path for path, found in encodings.items() if not any(one.startswith("DELTA") for one in found)]
+    return pyarrow.parquet.ParquetFile(stream, read_dictionary=texts, pre_buffer=False, buffer_size=1024 * 1024)
+
+
+def _batch_size(file: Any, index: int) -> int:
+    """How many rows of a row group to decode at a time: some 8 MB by the file's own figures. FileError for a bomb."""
+    group = file.metadata.row_group(index)
+    unpacked, packed, longest = 1, 1, 1
+    for number in range(group.num_columns):
+        column = group.column(number)
+        described = file.schema.column(number)
+        repeated = column.num_values - group.num_rows if described.max_repetition_level else 0
+        unpacked += column.total_uncompressed_size + 8 * max(repeated, 0)
+        packed += column.total_compressed_size
+        if column.physical_type == "BYTE_ARRAY" and "DELTA_BYTE_ARRAY" in column.encodings:
+            # Each value may share its beginning with the one before, hence be as long as all that is stored.
+            longest = max(longest, column.total_uncompressed_size)
+        elif described.physical_type == "FIXED_LEN_BYTE_ARRAY":
+            longest = max(longest, described.length)
+    if unpacked > RATIO_CHECKED_FROM and unpacked > MAX_RATIO * packed:
+        raise FileError(_unpacks_beyond())
+    return max(min(PARQUET_ROWS, PARQUET_BYTES * group.num_rows // unpacked, 8 * PARQUET_BYTES // longest), 1)
+
+
+def _pieces_of(file: Any, sizes: list[int]) -> Iterator[Any]:
+    # A batch across two row groups has two dictionaries, which pyarrow cannot join inside of lists.
+    for group, size in enumerate(sizes):
+        for batch in file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
+            yield from _pieces(batch)
+
+
+def _pieces(batch: Any) -> Iterator[Any]:
+    """The batch's rows in order, in slices that hold no more than 8 MB unpacked, or one row."""
+    if batch.num_rows < 2 or _unpacked_size(batch) <= PARQUET_BYTES:
+        if batch.num_rows:
+            yield batch
+        return
+    half = batch.num_rows // 2
+    yield from _pieces(batch.slice(0, half))
+    yield from _pieces(batch.slice(half))
+
+
+def _unpacked_size(batch: Any) -> int:
+    """About how many bytes the batch's values take as Python objects, found without making them."""
+    return sum(_array_size(column) for column in batch.columns)
+
+
+def _array_size(array: Any) -> int:
+    import pyarrow
+    import pyarrow.compute as compute
+
+    size = 8 * len(array)
+    if pyarrow.types.is_dictionary(array.type):
+        lengths = compute.binary_length(array.dictionary)
+        return size + (compute.sum(compute.cast(lengths.take(array.indices), pyarrow.int64())).as_py() or 0)
+    if pyarrow.types.is_struct(array.type):
+        return size + sum(_array_size(child) for child in array.flatten())
+    if pyarrow.types.is_nested(array.type):
+        return size + _array_size(array.flatten())
+    return size + int(array.nbytes)
 
 
 def _short(error: Exception) -> str:

@@ -5,6 +5,8 @@ import csv
 import gzip
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 
+from annotate.formats.reading import open_records
 from annotate.models import Completion, Import, Prompt, RankingTask
 
 USER = [{"role": "user", "content": "Why is the sea salty?"}]
@@ -316,6 +319,73 @@ def test_parquet_with_nested_columns_is_read(project, tmp_path):
     job = take(project, tmp_path / "rows.parquet")
     assert (job.state, job.tasks_added) == ("succeeded", 1)
     assert list(job.refused.values_list("line", "field")) == [(2, "prompt[1].content")]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"row_group_size": 7},
+        {"use_dictionary": False},
+        {"use_dictionary": False, "column_encoding": {"prompt": "DELTA_BYTE_ARRAY", "n": "DELTA_BINARY_PACKED"}},
+    ],
+)
+def test_parquet_rows_come_as_they_were_written(tmp_path, options):
+    rows = [
+        {
+            "prompt": f"Question {number % 5}?",
+            "m": [{"a": [number, 2], "b": None}],
+            "n": number,
+            "t": ["x"] * (number % 3),
+        }
+        for number in range(300)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet", **options)
+    with (tmp_path / "rows.parquet").open("rb") as stream:
+        assert [one.value for one in open_records(stream, "rows.parquet").records] == rows
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dictionary": False, "column_encoding": {"prompt": "DELTA_BYTE_ARRAY"}}])
+def test_a_parquet_text_repeated_in_every_row_is_never_held_often(tmp_path, options):
+    path = tmp_path / "rows.parquet"
+    table = pa.table({"prompt": pa.array(["q" * 10_000_000] * 4).take(pa.array([0] * 50))})
+    pq.write_table(table, path, data_page_size=1024, **options)
+    assert path.stat().st_size < 1_000_000
+    del table
+    script = """
+import resource, sys
+from annotate.formats.reading import open_records
+records = open_records(open(sys.argv[1], "rb"), "a.parquet").records
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(sum(len(one.value["prompt"]) for one in records), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True)
+    read, grown = map(int, done.stdout.split())
+    assert read == 50 * 10_000_000
+    assert grown < 200 * 1024
+
+
+def test_a_parquet_row_beyond_the_limit_is_skipped_and_named(project, tmp_path):
+    prompts = pa.DictionaryArray.from_arrays(pa.array([0] * 300 + [1]), pa.array(["q" * 17 * 1024**2, "Fine?"]))
+    pq.write_table(pa.table({"prompt": prompts}), tmp_path / "rows.parquet", compression="none")
+    job = take(project, tmp_path / "rows.parquet")
+    assert (job.rows_read, job.rows_refused, job.prompts_added) == (301, 300, 1)
+    assert "longer than 16 MB" in job.refused.first().reason
+
+
+def test_a_parquet_file_that_packs_too_well_is_refused(project, tmp_path):
+    pq.write_table(pa.table({"prompt": ["q" * 80 * 1024**2]}), tmp_path / "rows.parquet", compression="zstd")
+    assert "times its size" in take(project, tmp_path / "rows.parquet").error
+
+
+def test_a_csv_record_that_never_ends_is_cut_and_the_rows_before_it_are_kept(project, tmp_path, monkeypatch):
+    monkeypatch.setattr("annotate.formats.reading.MAX_LINE", 1000)
+    (tmp_path / "rows.csv").write_text('prompt,note\nFine?,yes\nx,"\n' + 'x","\n' * 600 + '"\nGood?,yes\n')
+    job = take(project, tmp_path / "rows.csv")
+    assert Prompt.objects.filter(messages__0__content__in=["Fine?", "Good?"]).count() == 2
+    refused = job.refused.order_by("pk").first()
+    assert refused.line == 3
+    assert "lines 3 to" in refused.reason
 
 
 def test_a_damaged_parquet_page_is_named(project, tmp_path):
