@@ -18,6 +18,7 @@ from django.db import OperationalError, transaction
 from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from psycopg.errors import DiskFull
 
 from annotate import jobs
 from annotate.models import DatasetVersion, Project, User, record
@@ -137,8 +138,11 @@ def build_version(version: DatasetVersion) -> None:
             else _("The project has no rankings yet. Let people rank, then build a version.")
         )
         _end(version, DatasetVersion.State.FAILED, error=error, counts={"dropped": nothing.dropped})
-    except OperationalError:
-        raise
+    except OperationalError as error:
+        if not isinstance(error.__cause__, DiskFull):
+            raise
+        reason = _("The disk of the database is full. Make room, then build it again.")
+        _end(version, DatasetVersion.State.FAILED, error=reason)
     except OSError as error:
         logger.exception("dataset version %s", version.pk)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)

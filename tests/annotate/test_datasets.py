@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
 from django.urls import reverse
 from django.utils import timezone
+from psycopg.errors import DiskFull
 
 from annotate import jobs
 from annotate.models import (
@@ -261,6 +263,18 @@ def test_a_full_disk_fails_the_version_in_words(project, bob, monkeypatch):
     version = build(project, bob)
     assert version.state == "failed"
     assert "The disk is full" in version.error
+
+
+def test_a_full_disk_of_the_database_fails_the_version_in_words(project, bob, monkeypatch):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+
+    def full(*args):
+        raise OperationalError("could not write") from DiskFull("No space left on device")
+
+    monkeypatch.setattr("annotate.formats.freezing.freeze", full)
+    version = build(project, bob)
+    assert version.state == "failed"
+    assert "The disk of the database is full" in version.error
 
 
 def test_cancel_stops_a_build_and_leaves_no_files(project, bob, storage, monkeypatch):
