@@ -194,7 +194,7 @@ function readDraft() {
     comment: form.elements.comment?.value ?? "",
     reasons: reasons(),
   };
-  if (ideal && ideal.text.length < 40000) draft.ideal = ideal;
+  if (ideal) draft.ideal = ideal;
   return { url: form.dataset.draftUrl, token: form.dataset.token, draft };
 }
 
@@ -202,18 +202,33 @@ function reasons() {
   return [...form.querySelectorAll('[name="reasons"]:checked')].map((box) => box.value);
 }
 
+let draftRefusal = 0; // the status of the refused draft that the trouble box speaks of
+
 const drafts = draftSaver(readDraft, (state) => {
-  if (typeof state === "object") return showRefusal(state);
-  const words = { changed: "", saved: phrase("draftSaved"), waiting: phrase("draftWaiting") };
-  if (form) Object.assign(byId("draft-state"), { textContent: words[state], className: state });
-  return undefined;
+  if (typeof state === "object") {
+    // It is tried again by and by; once is enough to say so.
+    if (state.status !== draftRefusal) showRefusal(state);
+    draftRefusal = state.status;
+    return;
+  }
+  const words = {
+    changed: "",
+    saved: phrase("draftSaved"),
+    partly: phrase("draftPartly"),
+    waiting: phrase("draftWaiting"),
+  };
+  Object.assign(byId("draft-state"), { textContent: words[state], className: state });
+  if (!draftRefusal || !["saved", "partly"].includes(state)) return;
+  draftRefusal = 0;
+  trouble.hidden = true;
 });
 
 /** Post something that answers with the next task, and show it. The server does each of them once, however often asked. */
 async function goOn(url, fields, done) {
   if (busy) return;
   busy = true;
-  drafts.forget();
+  draftRefusal = 0;
+  drafts.stop();
   const label = byId("submit")?.querySelector("span");
   const slow = setTimeout(() => { if (label) label.textContent = phrase("sending"); }, 400);
   let answer;
@@ -235,6 +250,7 @@ async function goOn(url, fields, done) {
   }
   trouble.hidden = true;
   if (done === "saved") remember();
+  if (form && done !== "undone") drafts.drop(form.dataset.token);
   taskBox.innerHTML = answer.html;
   begin();
   scrollTo(0, 0);
@@ -485,6 +501,7 @@ function restore(draft) {
 const resized = new ResizeObserver(() => fold());
 
 function begin() {
+  drafts.stop();
   form = byId("ranking");
   picked = null;
   allBad = false;

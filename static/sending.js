@@ -45,24 +45,38 @@ async function postUntilAnswered(url, body, onLost) {
   }
 }
 
+const DRAFT_BYTES = 64 * 1024; // what the server takes, and a browser while the page goes away
+const passing = (status) => status >= 500 || [401, 403, 408, 429].includes(status);
+
+/** `{body, whole}`: a draft as it is posted, without the ideal answer where that makes it too large. */
+function packDraft(token, draft) {
+  const body = JSON.stringify({ token, draft });
+  if (new Blob([body]).size <= DRAFT_BYTES) return { body, whole: true };
+  return { body: JSON.stringify({ token, draft: { ...draft, ideal: undefined } }), whole: false };
+}
+
 /**
  * Saves a draft a moment after its last change, and at once when the page goes away.
  *
- * `read()` gives `{url, token, draft}` or null; `onState("changed" | "saved" | "waiting" | refusal)` says how it goes. What
- * the server has not confirmed yet is kept in the tab as well, since a reload may overtake the last save; `unsaved(token)`
- * gives it back.
+ * `read()` gives `{url, token, draft}` or null; `onState("changed" | "saved" | "partly" | "waiting" | refusal)` says how it
+ * goes. What the server has not confirmed yet is kept in the tab as well, since a reload may overtake the last save;
+ * `unsaved(token)` gives it back.
  */
 function draftSaver(read, onState) {
-  const KEPT = "podium-draft";
+  const nameOf = (token) => `podium-draft-${token}`;
   let timer = null;
   let changed = false;
-  let sending = 0;
+  let sending = null;
+  let round = 0; // what was sent in an earlier one is overtaken, and its outcome says nothing any more
 
   function keep(current) {
     try {
-      if (current) sessionStorage.setItem(KEPT, JSON.stringify({ token: current.token, draft: current.draft }));
-      else sessionStorage.removeItem(KEPT);
-    } catch { /* no storage in this tab: the server's copy alone then */ }
+      sessionStorage.setItem(nameOf(current.token), JSON.stringify(current.draft));
+    } catch { /* no storage in this tab, or none left: the server's copy alone then */ }
+  }
+
+  function drop(token) {
+    try { sessionStorage.removeItem(nameOf(token)); } catch { /* nothing was kept */ }
   }
 
   function later(wait) {
@@ -70,32 +84,42 @@ function draftSaver(read, onState) {
     timer = setTimeout(save, wait);
   }
 
+  /** Gives the time to wait, in ms, before what is left to save. */
+  async function send({ url, token, draft }, leaving) {
+    const begun = round;
+    const { body, whole } = packDraft(token, draft);
+    let answer;
+    try {
+      answer = await readAnswer(await post(url, body, { keepalive: leaving }));
+    } catch {
+      answer = { status: 503 };
+    }
+    if (begun !== round) return 600;
+    if (answer.status === 204) {
+      if (changed) return 600;
+      if (whole) drop(token);
+      onState(whole ? "saved" : "partly");
+      return 0;
+    }
+    changed ||= passing(answer.status);
+    onState(away(answer.status) ? "waiting" : answer);
+    return away(answer.status) ? 2000 : 10000;
+  }
+
   async function save({ leaving = false } = {}) {
     clearTimeout(timer);
-    if (!changed || (sending && !leaving)) return;
-    const current = read();
+    const current = changed && (leaving || !sending) ? read() : null;
     if (!current) return;
     changed = false;
-    sending += 1;
-    try {
-      const body = JSON.stringify({ token: current.token, draft: current.draft });
-      const answer = await readAnswer(await post(current.url, body, { keepalive: leaving }));
-      if (away(answer.status)) throw new TypeError("away");
-      if (!changed) keep(null);
-      onState(answer.status === 204 ? "saved" : answer);
-    } catch {
-      changed = true;
-      onState("waiting");
-    } finally {
-      sending -= 1;
-      if (changed) later(2000);
-    }
+    const mine = send(current, leaving);
+    sending = mine;
+    const wait = await mine;
+    if (sending === mine) sending = null;
+    if (changed && !sending) later(wait);
   }
 
   addEventListener("pagehide", () => save({ leaving: true }));
-  document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState === "hidden") save({ leaving: true });
-  });
+  document.addEventListener("visibilitychange", () => save({ leaving: document.visibilityState === "hidden" }));
   addEventListener("online", () => save());
 
   return {
@@ -105,16 +129,19 @@ function draftSaver(read, onState) {
       onState("changed");
       later(600);
     },
-    flush: () => save(),
-    forget() {
+    async flush() {
+      while (sending) await sending;
+      await save();
+    },
+    stop() {
+      round += 1;
       changed = false;
       clearTimeout(timer);
-      keep(null);
     },
+    drop,
     unsaved(token) {
       try {
-        const kept = JSON.parse(sessionStorage.getItem(KEPT));
-        return kept?.token === token ? kept.draft : null;
+        return JSON.parse(sessionStorage.getItem(nameOf(token)));
       } catch {
         return null;
       }
