@@ -10,11 +10,10 @@ from annotate.models import Membership, Project
 @require_GET
 @login_required
 def home(request: SignedInRequest) -> HttpResponse:
-    memberships = (
-        Membership.objects.present()
-        .filter(user_id=request.user.pk)
-        .exclude(project__state=Project.State.ARCHIVED)
-        .select_related("project")
-        .order_by("project__name")
-    )
-    return render(request, "annotate/home.html", {"memberships": memberships})
+    mine = Membership.objects.present().filter(user_id=request.user.pk).select_related("project")
+    archived = mine.filter(project__state=Project.State.ARCHIVED)
+    context = {
+        "memberships": mine.exclude(project__state=Project.State.ARCHIVED).order_by("project__name"),
+        "archived": archived.filter(role=Membership.Role.ADMIN).order_by("project__name"),
+    }
+    return render(request, "annotate/home.html", context)

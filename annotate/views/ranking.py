@@ -211,5 +211,5 @@ def describe(assignment: Assignment) -> dict[str, Any]:
 
 def explain_empty(membership: Membership) -> str:
     if membership.project.state != Project.State.ACTIVE:
-        return "paused"
+        return membership.project.state
     return "none_left" if RankingTask.objects.filter(project=membership.project).exists() else "no_tasks"

@@ -31,6 +31,23 @@ def test_home_lists_only_ones_own_projects(project, bob, charlie):
     assert "Tides" not in signed_in(charlie).get("/").content.decode()
 
 
+def test_an_archived_project_stays_in_its_admins_reach(project, alice, bob):
+    Project.objects.update(state="archived")
+    page = signed_in(alice).get("/").content.decode()
+    assert "Archived" in page
+    assert f'href="/projects/{project.slug}/"' in page
+    assert "Tides" not in signed_in(bob).get("/").content.decode()
+    signed_in(alice).post(f"/projects/{project.slug}/settings", settings_of(project, state="active"))
+    assert "Tides" in signed_in(bob).get("/").content.decode()
+
+
+@pytest.mark.parametrize("state", ["paused", "archived"])
+def test_the_ranking_page_says_that_ranking_has_stopped(project, bob, state):
+    make_task(project)
+    Project.objects.update(state=state)
+    assert f"This project is {state}" in signed_in(bob).get(f"/projects/{project.slug}/rank").content.decode()
+
+
 def test_staff_make_a_project_and_become_its_admin(charlie):
     assert signed_in(charlie).get("/projects/new").status_code == 403
     charlie.is_staff = True
