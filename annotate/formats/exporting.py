@@ -22,6 +22,7 @@ CONTENT_TYPES = {
     "parquet": "application/octet-stream",
 }
 ROWS = 250
+BYTES = 4 * 1024**2
 
 Row = dict[str, Any]
 
@@ -62,9 +63,12 @@ def stored_rows(version: DatasetVersion, file: str, split: str = "all") -> Itera
 
     with default_storage.open(f"{version.folder}/{file}") as stored:
         parquet = pyarrow.parquet.ParquetFile(stored, pre_buffer=False, buffer_size=1024 * 1024)
-        for batch in parquet.iter_batches(batch_size=ROWS, use_threads=False):
-            rows = batch.to_pylist()
-            yield [row for row in rows if split in ("all", row["split"])]
+        for group in range(parquet.metadata.num_row_groups):
+            stored_group = parquet.metadata.row_group(group)
+            # Freezing bounds a row group's bytes; of long rows only a few become Python objects at a time.
+            size = max(1, min(ROWS, BYTES * stored_group.num_rows // max(stored_group.total_byte_size, 1)))
+            for batch in parquet.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
+                yield [row for row in batch.to_pylist() if split in ("all", row["split"])]
 
 
 def loading_lines(version: DatasetVersion, shape: str, format: str, split: str = "train") -> str:

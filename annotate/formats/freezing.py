@@ -17,7 +17,9 @@ from annotate.models import DatasetVersion
 if TYPE_CHECKING:
     from annotate.services.datasets import Filters
 
+# A row group ends before either is passed; both shape the bytes of a version.
 CHUNK = 2000
+CHUNK_BYTES = 32 * 1024**2
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 COMPLETION = pa.struct([("completion", pa.string()), ("reasoning", pa.string()), ("source", pa.string())])
 TIME = pa.timestamp("us", tz="UTC")
@@ -72,7 +74,7 @@ SELECTION = f"""
         LEFT JOIN annotate_membership m ON m.project_id = r.project_id AND m.user_id = r.annotator_id
         WHERE {CURRENT}
     ), counted AS (
-        SELECT id, uid, CASE
+        SELECT id, uid, prompt_id, CASE
             WHEN dropped_by IS NULL AND %(min_rankings)s > 1
                 AND count(*) FILTER (WHERE dropped_by IS NULL) OVER (PARTITION BY prompt_id) < %(min_rankings)s
             THEN 'min_rankings' ELSE dropped_by
@@ -81,7 +83,15 @@ SELECTION = f"""
     )
 """  # noqa: S608 - built of constants
 DROPPED = SELECTION + "SELECT coalesce(dropped_by, ''), count(*) FROM counted GROUP BY 1"  # noqa: S608
-KEPT = SELECTION + "SELECT id FROM counted WHERE dropped_by IS NULL ORDER BY uid"  # noqa: S608
+KEPT = f"""{SELECTION}
+    SELECT k.id, octet_length(p.messages::text) + (
+        SELECT coalesce(sum(octet_length(c.text) + octet_length(c.reasoning)), 0)
+        FROM annotate_rankedcompletion rc JOIN annotate_completion c ON c.id = rc.completion_id
+        WHERE rc.ranking_id = k.id
+    )
+    FROM counted k JOIN annotate_prompt p ON p.id = k.prompt_id
+    WHERE k.dropped_by IS NULL ORDER BY k.uid
+"""  # noqa: S608 - built of constants
 DETAILS = f"""
     SELECT r.id, r.uid, p.content_hash, p.messages::text, r.verdict,
         {PSEUDONYM.format(project="r.project_id", person="r.annotator_id")},
@@ -101,7 +111,8 @@ RANKED = """
 """
 WRITTEN = f"""
     SELECT c.content_hash, p.content_hash, p.messages::text, c.text, c.reasoning,
-        {PSEUDONYM.format(project="d.project_id", person="d.author_id")}, d.created_at
+        {PSEUDONYM.format(project="d.project_id", person="d.author_id")}, d.created_at,
+        octet_length(p.messages::text) + octet_length(c.text) + octet_length(c.reasoning)
     FROM annotate_demonstration d
     JOIN annotate_completion c ON c.id = d.completion_id
     JOIN annotate_prompt p ON p.id = c.prompt_id
@@ -143,14 +154,14 @@ def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[st
     counts: Counter[str] = Counter()
     has_turns = False
     with _writer(folder / "rankings.parquet", RANKINGS) as writer:
-        for ids in _chunks(KEPT, values):
-            columns = _rankings([pk for (pk,) in ids], version.test_fraction, counts)
+        for ids in _chunks(KEPT, values, ahead=CHUNK):
+            columns = _rankings([pk for pk, _size in ids], version.test_fraction, counts)
             has_turns = has_turns or any(len(prompt) > 1 for prompt in columns["prompt"])
             writer.write_table(_rankings_table(columns))
             share = counts["rankings"] / max(total, 1)
             jobs.beat(version, progress=min(share, 0.99), progress_note=f"{counts['rankings']:,} / {total:,}")
     with _writer(folder / "demonstrations.parquet", DEMONSTRATIONS) as writer:
-        for rows in _chunks(WRITTEN, values):
+        for rows in _chunks(WRITTEN, values, ahead=20):
             columns = _demonstrations(rows, version.test_fraction, counts)
             has_turns = has_turns or any(len(prompt) > 1 for prompt in columns["prompt"])
             writer.write_table(pa.table(columns, schema=DEMONSTRATIONS))
@@ -178,12 +189,25 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
     )
 
 
-def _chunks(sql: str, values: dict[str, Any]) -> Iterator[list[Any]]:
-    """Rows of one consistent read, CHUNK at a time: the server holds the rest, also between transactions."""
+def _chunks(sql: str, values: dict[str, Any], *, ahead: int) -> Iterator[list[Any]]:
+    """Rows of one consistent read, as many at a time as CHUNK and CHUNK_BYTES allow, at least one.
+
+    The last column is a row's size in bytes. The server holds the rest, also between transactions; `ahead` rows come at a
+    time, few where they hold texts.
+    """
     with connection.chunked_cursor() as cursor:
         cursor.execute(sql, values)
-        while rows := cursor.fetchmany(CHUNK):
-            yield rows
+        chunk: list[Any] = []
+        held = 0
+        while rows := cursor.fetchmany(ahead):
+            for row in rows:
+                if chunk and (len(chunk) == CHUNK or held + row[-1] > CHUNK_BYTES):
+                    yield chunk
+                    chunk, held = [], 0
+                chunk.append(row)
+                held += row[-1]
+        if chunk:
+            yield chunk
 
 
 def _rankings(ids: list[int], test_fraction: float, counts: Counter[str]) -> dict[str, list[Any]]:
@@ -262,7 +286,7 @@ def _nested(rows: list[Any], kind: pa.ListType, values: list[list[str]]) -> pa.A
 
 def _demonstrations(rows: list[Any], test_fraction: float, counts: Counter[str]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in DEMONSTRATIONS.names}
-    for digest, prompt_hash, messages, text, reasoning, annotator, created in rows:
+    for digest, prompt_hash, messages, text, reasoning, annotator, created, _size in rows:
         split = split_of(prompt_hash, test_fraction)
         counts["demonstrations"] += 1
         counts[f"{split}_demonstrations"] += 1

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError
+from django.db.models.functions import Repeat
 from django.urls import reverse
 from django.utils import timezone
 from psycopg.errors import DiskFull
@@ -147,6 +148,24 @@ def test_the_same_input_gives_the_same_bytes_whatever_happened_since(project, bo
     assert verify(first)
     assert verify(second)
     assert (second.counts["rankings"], second.counts["demonstrations"]) == (20, 0)
+
+
+def test_long_rows_make_small_row_groups_that_hold_every_row_once(project, bob, storage, monkeypatch):
+    for number in range(6):
+        rank(make_task(project, question=f"Question {number}?"), bob, [1, 2, 3, 4])
+    for number in range(3):
+        demonstrate(project, bob, f"Question {number}?", f"{number}" * 40_000)
+    whole = build(project, bob)
+    Completion.objects.filter(demonstration=None).update(text=Repeat("text", 10_000))
+    monkeypatch.setattr("annotate.formats.freezing.CHUNK_BYTES", 100_000)
+    version = build(project, bob)
+    assert [one["ranking"] for one in rankings_of(version, storage)] == [
+        one["ranking"] for one in rankings_of(whole, storage)
+    ]
+    for name, fewest in (("rankings", 6), ("demonstrations", 2)):
+        metadata = pq.read_metadata(storage / version.folder / f"{name}.parquet")
+        assert metadata.num_row_groups >= fewest
+    assert files_of(build(project, bob), storage) == files_of(version, storage)
 
 
 def test_deleting_rankings_leaves_versions_as_they_are(project, bob, storage):
