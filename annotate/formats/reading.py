@@ -295,14 +295,11 @@ def _parquet(stream: BinaryIO, magic: bytes) -> RecordFile:
         raise FileError(_("The file is no Parquet file, or its beginning is damaged."))
     try:
         file = pyarrow.parquet.ParquetFile(stream, pre_buffer=False, buffer_size=1024 * 1024)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise FileError(_("The Parquet file is damaged or cut off: %(what)s.") % {"what": _short(error)}) from error
-    total = max(file.metadata.num_rows, 1)
-    try:
         file = _with_dictionaries(stream, file)
         sizes = [_batch_size(file, group) for group in range(file.metadata.num_row_groups)]
     except (pyarrow.ArrowException, OSError) as error:
         raise FileError(_("The Parquet file is damaged or cut off: %(what)s.") % {"what": _short(error)}) from error
+    total = max(file.metadata.num_rows, 1)
     read = 0
 
     def records() -> Iterator[Record]:
@@ -357,7 +354,8 @@ def _batch_size(file: Any, index: int) -> int:
             longest = max(longest, described.length)
     if unpacked > RATIO_CHECKED_FROM and unpacked > MAX_RATIO * packed:
         raise FileError(_unpacks_beyond())
-    return max(min(PARQUET_ROWS, PARQUET_BYTES * group.num_rows // unpacked, 8 * PARQUET_BYTES // longest), 1)
+    rows = int(PARQUET_BYTES * group.num_rows // unpacked)
+    return max(min(PARQUET_ROWS, rows, 8 * PARQUET_BYTES // longest), 1)
 
 
 def _pieces_of(file: Any, sizes: list[int]) -> Iterator[Any]:
