@@ -28,8 +28,8 @@ from annotate.models import (
 )
 from tests.bench.figures import Figure
 
-PROMPTS = int(os.environ.get("BENCH_PROMPTS", "25000"))
-PAIRS = int(os.environ.get("BENCH_PAIRS", "1000000"))
+PROMPTS = int(os.environ.get("BENCH_PROMPTS", "10000"))
+PAIRS = int(os.environ.get("BENCH_PAIRS", "200000"))
 ROUNDS = 3
 COMPLETIONS = 4
 PAIRS_OF_A_RANKING = COMPLETIONS * (COMPLETIONS - 1) // 2
@@ -71,8 +71,8 @@ def measure_import(project: Project, folder: Path) -> list[Figure]:
         bare.append(copy_seconds(folder, keep=number == ROUNDS - 1))
     rows = PROMPTS * (2 + 2 * COMPLETIONS)
     copy = (
-        "COPY of the same prompts, completions, tasks and task completions, from a file, "
-        "into the same tables with their indexes and foreign keys, in one transaction"
+        f"COPY of the same {rows:,} rows (prompts, completions, tasks and task completions of {PROMPTS:,} prompts), "
+        "from a file, into the same tables with their indexes and foreign keys, in one transaction"
     )
     return [
         Figure.from_rounds("import_rows_per_s", [rows / one for one in seconds], "table rows/s"),
@@ -160,7 +160,9 @@ def measure_export(project: Project, folder: Path) -> list[Figure]:
         exports.append(time.perf_counter() - began)
         assert pq.read_metadata(out).num_rows == pairs
         bare.append(cursor_seconds(project, folder / "bare.parquet"))
-    cursor = "a bare server-side cursor over (prompt, chosen, rejected) of the same pairs, written with pyarrow"
+    cursor = (
+        f"a bare server-side cursor over (prompt, chosen, rejected) of the same {pairs:,} pairs, written with pyarrow"
+    )
     built = lasted(version)
     return [
         Figure("dataset_rankings_per_s", rankings / built, "rankings/s"),
