@@ -33,7 +33,7 @@ def assert_failed(run, cause, *words):
 def test_no_ranking_to_train_on(tiny_model, tmp_path):
     all_bad = [{**row, "verdict": "all_bad", "ranks": [1, 1, 1, 1]} for row in RANKINGS]
     run = make_run(tmp_path / "run", "reward", tiny_model, rankings=all_bad)
-    assert_failed(run, "no_data", "Collect more rankings")
+    assert_failed(run, "no_data", "No ranking is left")
 
 
 def test_no_demonstration_to_train_on(tiny_model, tmp_path):
@@ -62,7 +62,7 @@ def test_a_loss_that_is_no_number(tiny_model, tmp_path):
     weights["model.norm.weight"][0] = float("inf")
     save_file(weights, damaged / "model.safetensors", metadata={"format": "pt"})
     run = make_run(tmp_path / "run", "reward", damaged, rankings=RANKINGS)
-    assert_failed(run, "nan_loss", "step 1", "smaller learning rate")
+    assert_failed(run, "nan_loss", "step 1", "base model itself")
     assert not list((run / "trainer").glob("checkpoint-*"))
 
 

@@ -38,9 +38,7 @@ def load_rankings(
     train = [row for row in fitting if row["split"] == "train"]
     test = [row for row in fitting if row["split"] == "test"]
     if not train:
-        raise RunFailed(
-            "no_data", "No ranking is left to train on. Collect more rankings, or raise the maximum length."
-        )
+        raise RunFailed("no_data", "No ranking is left to train on.")
     if not test:
         folder.note("No ranking is held out, so there is no held-out accuracy.")
     mean_weight = sum(row["weight"] for row in train) / len(train)

@@ -26,7 +26,7 @@ Messages = list[dict[str, str]]
 
 
 class RunFailed(Exception):
-    """The run cannot go on. `cause` is one of docs/architecture.md's; `message` tells a person what to do."""
+    """The run cannot go on. `cause` is one of docs/architecture.md's; `message` tells a person what happened."""
 
     def __init__(self, cause: str, message: str) -> None:
         self.cause = cause
@@ -146,15 +146,8 @@ def _read_args(path: Path, method: str) -> tuple[AnyArguments, dict[str, dict[st
     return parse_arguments(method, values), inputs, number
 
 
-OUT_OF_MEMORY = (
-    "The machine ran out of memory. Use a smaller batch size (with more gradient accumulation steps), a smaller maximum "
-    "length, LoRA or gradient checkpointing, or a smaller model."
-)
-DISK_FULL = "The disk is full. Free some space (old runs' folders are the largest) and start the run again."
-
-
 def explain(error: BaseException) -> tuple[str, str]:
-    """The contract's cause of an error, and what a person can do about it. Looks at what the error came from, too."""
+    """The contract's cause of an error, and what happened. Looks at what the error came from, too."""
     link: BaseException | None = error
     while link is not None:
         text = str(link)
@@ -164,10 +157,10 @@ def explain(error: BaseException) -> tuple[str, str]:
             return "bad_arguments", f"These arguments cannot be used: {link}"
         # torch names its own: OutOfMemoryError on an accelerator, a RuntimeError of its allocator on the CPU
         if isinstance(link, MemoryError) or "out of memory" in text or "can't allocate memory" in text:
-            return "out_of_memory", OUT_OF_MEMORY
+            return "out_of_memory", "The machine has too little memory for these arguments."
         full = isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT)
         if full or "No space left on device" in text or "PytorchStreamWriter failed" in text:
-            return "disk_full", DISK_FULL
+            return "disk_full", "There was no space left for the run's files."
         link = link.__cause__ or link.__context__
     return "crash", f"The recipe stopped on an error it did not expect: {type(error).__name__}: {str(error)[:300]}"
 

@@ -73,8 +73,8 @@ class FiniteLoss:
 def raise_nan(step: int) -> None:
     raise RunFailed(
         "nan_loss",
-        f"The loss was no longer a number at step {step}. Use a smaller learning rate, more warm-up steps, or float32 "
-        "instead of bfloat16. At step 1 the base model itself may be damaged.",
+        f"The loss was no longer a number at step {step}."
+        + (" At the first step the base model itself may be damaged." if step == 1 else ""),
     )
 
 
