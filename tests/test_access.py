@@ -1,0 +1,114 @@
+"""Who may open what: every address of the project, asked for by everybody."""
+
+import pytest
+from django.urls import get_resolver, reverse
+
+from annotate.models import DatasetVersion, Flag, Import, Membership, Source
+from tests.conftest import make_task, signed_in
+from training.models import Checkpoint, Run, RunInput
+from training.recipes.arguments import parse_arguments, to_json
+
+# The least that somebody must be. Annotators and researchers do not include each other; an admin is both.
+MAY = {
+    "signed in": {"home", "project_new"},
+    "member": {"project", "guidelines"},
+    "annotator": {
+        *("rank", "rank_submit", "rank_skip", "rank_flag", "rank_draft", "rank_demonstration", "rank_undo"),
+    },
+    "researcher": {
+        *("prompts", "prompt", "datasets", "dataset", "dataset_download", "dataset_cancel"),
+        *("runs", "run", "run_log", "run_metrics", "run_chart", "checkpoints", "checkpoint"),
+    },
+    "admin": {
+        *("project_settings", "project_members", "project_member", "flags", "flag_settle"),
+        *("imports", "import", "import_refused", "import_cancel"),
+        *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
+    },
+}
+NAMES = sorted(set.union(*MAY.values()))
+
+
+def named_patterns(resolver):
+    for pattern in resolver.url_patterns:
+        if hasattr(pattern, "url_patterns"):
+            yield from named_patterns(pattern)
+        elif pattern.callback.__module__.partition(".")[0] in ("annotate", "training"):
+            yield pattern.name
+
+
+def test_every_address_is_in_the_table_once():
+    assert sorted(named_patterns(get_resolver())) == NAMES
+    assert sum(map(len, MAY.values())) == len(NAMES)
+
+
+def address(name, project, bob):
+    """An address at which there is something, so that a refusal is one of the role."""
+    if name in MAY["signed in"]:
+        return reverse(name)
+    task = make_task(project)
+    source = Source.objects.create(project=project, name="small", kind=Source.Kind.CHECKPOINT)
+    checkpoint = Checkpoint.objects.create(
+        project=project, name="small", kind=Checkpoint.Kind.CAUSAL_LM, location="folder:/nowhere", source=source
+    )
+    run = Run.objects.create(project=project, method="generate", arguments=to_json(parse_arguments("generate", {})))
+    RunInput.objects.create(run=run, role="policy", checkpoint=checkpoint)
+    version = DatasetVersion.objects.create(project=project, number=1, as_of=project.created_at, created_by=bob)
+    signed_in(bob).get(reverse("rank", args=[project.slug]))
+    rows = {
+        "rank": bob.assignments.get(),
+        "project": Membership.objects.get(user=bob),
+        "flag": Flag.objects.create(project=project, task=task, raised_by=bob, reason="x"),
+        "prompt": task.prompt,
+        "import": Import.objects.create(project=project, created_by=bob, file_name="a.jsonl", file="imports/a"),
+        "run": run,
+        "checkpoint": checkpoint,
+    }
+    wanted = next(pattern for pattern in get_resolver().reverse_dict.getlist(name))[0][0][1]
+    values = {"slug": project.slug, "number": version.number, "method": "generate", "key": "loss"}
+    values["pk"] = getattr(rows.get(name.partition("_")[0]), "pk", 1)
+    return reverse(name, kwargs={key: values[key] for key in wanted})
+
+
+def allowed(name):
+    """The roles that may, of the three."""
+    level = next(level for level, names in MAY.items() if name in names)
+    return {
+        "signed in": {"annotator", "researcher", "admin"},
+        "member": {"annotator", "researcher", "admin"},
+        "annotator": {"annotator", "admin"},
+        "researcher": {"researcher", "admin"},
+        "admin": {"admin"},
+    }[level]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_role_reaches_what_is_its_own_and_nothing_else(project, alice, bob, rita, charlie, client, name):
+    path = address(name, project, bob)
+
+    def answers(client):
+        """Of the methods that the address takes at all."""
+        statuses = {client.get(path).status_code, client.post(path).status_code}
+        assert statuses != {405}
+        return statuses - {405}
+
+    for method in (client.get, client.post):
+        response = method(path)
+        assert response.status_code in (302, 401, 405)
+        assert response.status_code != 302 or response.headers["Location"].startswith("/accounts/login/")
+    if name == "home":
+        assert answers(signed_in(charlie)) == {200}
+    elif name == "project_new":
+        assert answers(signed_in(charlie)) == {403}
+    else:
+        assert answers(signed_in(charlie)) == {404}
+    people = {"annotator": bob, "researcher": rita, "admin": alice}
+    if name == "project_new":  # for staff, whatever their roles are
+        alice.is_staff = True
+        alice.save()
+        people = {"admin": alice}
+    for role in people.keys() - allowed(name):
+        assert answers(signed_in(people[role])) == {403}, role
+    for role in people.keys() & allowed(name):
+        statuses = answers(signed_in(people[role]))
+        assert 403 not in statuses, role
+        assert max(statuses) < 500, role
