@@ -2,9 +2,10 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Project
+from annotate.models import Project, Ranking
 from annotate.services.datasets import Filters
 
 
@@ -57,7 +58,9 @@ class DatasetForm(forms.Form):
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        names = project.memberships.exclude(role="researcher").order_by("pseudonym").values_list("pseudonym", flat=True)
+        # Whoever has ranked, whatever their role is now, and also when they have left.
+        ranked = Ranking.objects.filter(project=project, annotator=OuterRef("user"))
+        names = project.memberships.filter(Exists(ranked)).order_by("pseudonym").values_list("pseudonym", flat=True)
         annotators = self.fields["exclude_annotators"]
         if isinstance(annotators, forms.MultipleChoiceField):
             annotators.choices = [(name, name) for name in names]

@@ -247,6 +247,19 @@ def test_each_filter_counts_what_it_dropped(project, alice, bob):
     }
 
 
+def test_everybody_who_has_ranked_can_be_left_out(project, bob, rita, charlie):
+    """Whatever became of them since."""
+    former = Membership.objects.create(project=project, user=charlie, role="annotator")
+    task = make_task(project)
+    rank(task, bob, [1, 2, 3, 4])
+    rank(task, charlie, [1, 2, 3, 4])
+    Membership.objects.filter(user=bob).update(role="researcher")
+    Membership.objects.filter(user=charlie).update(left_at=timezone.now())
+    page = signed_in(rita).get(reverse("datasets", args=[project.slug]))
+    offered = [value for value, _ in page.context["form"].fields["exclude_annotators"].choices]
+    assert sorted(offered) == sorted([former.pseudonym, Membership.objects.get(user=bob).pseudonym])
+
+
 def test_filters_survive_their_json():
     filters = Filters(since=datetime(2025, 1, 1, tzinfo=UTC), exclude_annotators=("a",), min_seconds=2.5, tags=("x",))
     assert Filters.from_json(json.loads(json.dumps(filters.to_json()))) == filters
