@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy
 
 from annotate.formats.reading import parse_json
 from annotate.formats.shapes import NUL_ESCAPE
-from annotate.models import Project, Ranking
+from annotate.models import Flag, Project, Ranking
 
 DRAFT_BYTES = 64 * 1024
 
@@ -21,11 +21,11 @@ class RankingForm(forms.Form):
     `cleaned_data["places"]` is a list of places, best first, each a list of letters; empty when all are bad.
     """
 
-    token = forms.UUIDField()
-    verdict = forms.ChoiceField(choices=Ranking.Verdict.choices)
-    places = forms.CharField(required=False, max_length=2000)
-    comment = forms.CharField(required=False, max_length=5000)
-    reasons = forms.MultipleChoiceField(required=False)
+    token = forms.UUIDField(label=gettext_lazy("Opening of the task"))
+    verdict = forms.ChoiceField(label=gettext_lazy("Answer"), choices=Ranking.Verdict.choices)
+    places = forms.CharField(label=gettext_lazy("Order"), required=False, max_length=2000)
+    comment = forms.CharField(label=gettext_lazy("Comment"), required=False, max_length=5000)
+    reasons = forms.MultipleChoiceField(label=gettext_lazy("Reasons"), required=False)
 
     def __init__(self, data: Any, *, project: Project, shown: str) -> None:
         super().__init__(data)
@@ -50,9 +50,13 @@ class RankingForm(forms.Form):
 
     @property
     def problem(self) -> str:
-        """The first thing that is wrong, in one sentence."""
-        field, errors = next(iter(self.errors.items()))
-        return str(errors[0]) if field in ("__all__", "verdict") else f"{field}: {errors[0]}"
+        return first_problem(self)
+
+
+def first_problem(form: forms.Form) -> str:
+    """The first thing that is wrong with a form, in one sentence that names the field as people know it."""
+    name, errors = next(iter(form.errors.items()))
+    return str(errors[0]) if name == "__all__" else f"{form[name].label}: {errors[0]}"
 
 
 def read_places(text: str, shown: str) -> list[list[str]]:
@@ -79,23 +83,26 @@ def read_places(text: str, shown: str) -> list[list[str]]:
 
 
 class UndoForm(forms.Form):
-    token = forms.UUIDField()
+    token = forms.UUIDField(label=gettext_lazy("Ranking"))
 
 
 class FlagForm(forms.Form):
-    reason = forms.CharField(
-        max_length=60, error_messages={"required": gettext_lazy("Say what is wrong with this task.")}
+    reason = forms.ChoiceField(
+        label=gettext_lazy("What is wrong"),
+        choices=Flag.Reason.choices,
+        error_messages={"required": gettext_lazy("Say what is wrong with this task.")},
     )
-    comment = forms.CharField(required=False, max_length=5000)
+    comment = forms.CharField(label=gettext_lazy("Comment"), required=False, max_length=5000)
 
 
 class DemonstrationForm(forms.Form):
     text = forms.CharField(
+        label=gettext_lazy("Ideal answer"),
         max_length=200_000,
         strip=False,
         error_messages={"required": gettext_lazy("Write an answer first.")},
     )
-    edited_from = forms.CharField(required=False, max_length=1)
+    edited_from = forms.CharField(label=gettext_lazy("Start from"), required=False, max_length=1)
 
 
 def read_draft(body: bytes) -> tuple[str, dict[str, Any]]:

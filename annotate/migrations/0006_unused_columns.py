@@ -23,6 +23,11 @@ class Migration(migrations.Migration):
             name='ratings',
         ),
         migrations.AlterField(
+            model_name='flag',
+            name='reason',
+            field=models.CharField(choices=[('no_sense', 'The prompt makes no sense'), ('harmful', 'Harmful or private content'), ('shown_wrongly', 'It is shown wrongly'), ('no_judging', 'Nobody could judge this'), ('other', 'Something else')], max_length=60),
+        ),
+        migrations.AlterField(
             model_name='source',
             name='kind',
             field=models.CharField(choices=[('checkpoint', 'Checkpoint'), ('import', 'Import'), ('person', 'Person')], max_length=10),

@@ -103,10 +103,17 @@ class Assignment(models.Model):
 class Flag(models.Model):
     """Something is wrong with a task; it leaves the queue until an admin has settled it."""
 
+    class Reason(models.TextChoices):
+        NO_SENSE = "no_sense", _("The prompt makes no sense")
+        HARMFUL = "harmful", _("Harmful or private content")
+        SHOWN_WRONGLY = "shown_wrongly", _("It is shown wrongly")
+        NO_JUDGING = "no_judging", _("Nobody could judge this")
+        OTHER = "other", _("Something else")
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="flags")
     task = models.ForeignKey(RankingTask, on_delete=models.CASCADE, related_name="flags")
     raised_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
-    reason = models.CharField(max_length=60)
+    reason = models.CharField(max_length=60, choices=Reason)
     comment = models.TextField(blank=True)
     raised_at = models.DateTimeField(auto_now_add=True)
     settled_at = models.DateTimeField(null=True)

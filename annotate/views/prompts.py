@@ -3,6 +3,7 @@ from typing import Any
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_GET
 
 from annotate.access import ProjectRequest, Role, member_required
@@ -11,6 +12,7 @@ from annotate.text import render_markdown
 
 PER_PAGE = 50
 RANKINGS_SHOWN = 100
+ROLE_NAMES = {"system": _("System"), "user": _("Person"), "assistant": _("Assistant")}
 
 
 @require_GET
@@ -50,7 +52,12 @@ def prompt(request: ProjectRequest, pk: int) -> HttpResponse:
         "membership": request.membership,
         "prompt": prompt,
         "conversation": [
-            {"role": message["role"], "html": render_markdown(message["content"])} for message in prompt.messages
+            {
+                "role": message["role"],
+                "name": ROLE_NAMES.get(message["role"], message["role"]),
+                "html": render_markdown(message["content"]),
+            }
+            for message in prompt.messages
         ],
         "completions": [
             {

@@ -12,8 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, UndoForm, read_draft
-from annotate.models import Assignment, Membership, Project, RankingTask
+from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, UndoForm, first_problem, read_draft
+from annotate.models import Assignment, Flag, Membership, Project, RankingTask
 from annotate.services.assignments import (
     Refused,
     count_progress,
@@ -81,7 +81,7 @@ def rank_skip(request: ProjectRequest, pk: int) -> HttpResponse:
 def rank_flag(request: ProjectRequest, pk: int) -> HttpResponse:
     form = FlagForm(request.POST)
     if not form.is_valid():
-        return refusal("invalid", first_error(form), 422)
+        return refusal("invalid", first_problem(form), 422)
     try:
         raise_flag(membership=request.membership, pk=pk, **form.cleaned_data)
     except Assignment.DoesNotExist:
@@ -116,7 +116,7 @@ def rank_demonstration(request: ProjectRequest, pk: int) -> HttpResponse:
         raise Http404
     form = DemonstrationForm(request.POST)
     if not form.is_valid():
-        return refusal("invalid", first_error(form), 422)
+        return refusal("invalid", first_problem(form), 422)
     try:
         write_demonstration(membership=membership, assignment=assignment, **form.cleaned_data)
     except ValueError:
@@ -129,7 +129,7 @@ def rank_demonstration(request: ProjectRequest, pk: int) -> HttpResponse:
 def rank_undo(request: ProjectRequest) -> HttpResponse:
     form = UndoForm(request.POST)
     if not form.is_valid():
-        return refusal("invalid", first_error(form), 422)
+        return refusal("invalid", first_problem(form), 422)
     try:
         undo_last(membership=request.membership, **form.cleaned_data)
     except Refused as refused:
@@ -143,11 +143,6 @@ def refusal(code: str, message: str, status: int) -> JsonResponse:
 
 def refuse(refused: Refused) -> JsonResponse:
     return refusal(refused.code, refused.message, refused.status)
-
-
-def first_error(form: Any) -> str:
-    field, errors = next(iter(form.errors.items()))
-    return f"{field}: {errors[0]}"
 
 
 def show_next(request: ProjectRequest) -> HttpResponse:
@@ -177,6 +172,7 @@ def show(
         "allow_all_bad": project.allow_all_bad,
         "ask_comment": project.ask_comment,
         "reasons": project.reasons,
+        "flag_reasons": Flag.Reason.choices,
         "today": progress.today,
         "remaining": f"{progress.remaining:,}+" if progress.more else f"{progress.remaining:,}",
         "undo_token": undo_token,

@@ -435,19 +435,22 @@ def test_a_flagged_task_leaves_the_queue_until_it_is_settled(project, bob, alice
     opened(alice, project)
     assignment, of_alice = held(bob), held(alice)
     assert signed_in(bob).post(url(project, "flag", assignment), {"reason": ""}).status_code == 422
-    flag_it = {"reason": "Broken text", "comment": "cut off"}
+    unknown = signed_in(bob).post(url(project, "flag", assignment), {"reason": "Boring"})
+    assert unknown.status_code == 422
+    assert unknown.json()["message"].startswith("What is wrong: ")
+    flag_it = {"reason": "shown_wrongly", "comment": "cut off"}
     assert signed_in(bob).post(url(project, "flag", assignment), flag_it).status_code == 200
     assert signed_in(bob).post(url(project, "flag", assignment), flag_it).status_code == 200
     flag = Flag.objects.get()
     task.refresh_from_db()
-    assert (task.state, flag.reason, flag.comment) == ("flagged", "Broken text", "cut off")
+    assert (task.state, flag.reason, flag.comment) == ("flagged", "shown_wrongly", "cut off")
     late = submit(alice, of_alice, ["A"], ["B"], ["C"], ["D"])
     assert (late.status_code, late.json()["code"]) == (409, "task_closed")
     assert opened(alice, project).context["task"] is None
     check_counts()
 
     page = signed_in(alice).get(f"/projects/{project.slug}/flags")
-    assert "Broken text" in page.content.decode()
+    assert "It is shown wrongly" in page.content.decode()
     settle = f"/projects/{project.slug}/flags/{flag.pk}"
     assert signed_in(bob).post(settle, {"decision": "reopen"}).status_code == 403
     signed_in(alice).post(settle, {"decision": "reopen", "resolution": "it is fine"})
@@ -463,7 +466,7 @@ def test_a_closed_task_is_never_shown_nor_taken(project, bob, alice):
     task = make_task(project)
     opened(bob, project)
     assignment = held(bob)
-    signed_in(bob).post(url(project, "flag", assignment), {"reason": "Broken"})
+    signed_in(bob).post(url(project, "flag", assignment), {"reason": "other"})
     signed_in(alice).post(f"/projects/{project.slug}/flags/{Flag.objects.get().pk}", {"decision": "close"})
     task.refresh_from_db()
     assert task.state == "closed"
@@ -492,7 +495,7 @@ def test_nobody_reaches_another_persons_assignment_or_project(project, bob, alic
         if action == "draft":
             body = json.dumps({"token": str(assignment.token), "draft": {}})
             return signed_in(user).post(path, body, content_type="application/json").status_code
-        data = {**order(assignment, ["A"], ["B"], ["C"], ["D"]), "reason": "x", "text": "mine"}
+        data = {**order(assignment, ["A"], ["B"], ["C"], ["D"]), "reason": "other", "text": "mine"}
         return signed_in(user).post(path, data).status_code
 
     assert post(alice, url(project, action, assignment)) == 404

@@ -147,7 +147,7 @@ def test_it_reports_a_task_with_a_reason(page):
     page.get_by_role("button", name="Report and go on").click()
     wait_for_task_after(page, token)
     flag = Flag.objects.get()
-    assert (flag.reason, flag.comment) == ("Harmful or private content", "It names a real person.")
+    assert (flag.reason, flag.comment) == ("harmful", "It names a real person.")
 
 
 def test_undo_brings_the_order_back(page):
