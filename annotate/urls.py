@@ -23,6 +23,7 @@ urlpatterns: list[URLPattern] = [
     path(P + "flags/<int:pk>", flags.flag_settle, name="flag_settle"),
     path(P + "prompts", prompts.prompts, name="prompts"),
     path(P + "prompts/<int:pk>", prompts.prompt, name="prompt"),
+    path(P + "demonstrations/<int:pk>/withdraw", prompts.demonstration_withdraw, name="demonstration_withdraw"),
     path(P + "imports", imports.imports, name="imports"),
     path(P + "imports/<int:pk>", imports.import_, name="import"),
     path(P + "imports/<int:pk>/refused.csv", imports.import_refused, name="import_refused"),

@@ -3,7 +3,7 @@
 import pytest
 from django.urls import get_resolver, reverse
 
-from annotate.models import DatasetVersion, Flag, Import, Membership, Source
+from annotate.models import DatasetVersion, Demonstration, Flag, Import, Membership, Source
 from tests.conftest import make_task, signed_in
 from training.models import Checkpoint, Run, RunInput
 from training.recipes.arguments import parse_arguments, to_json
@@ -22,6 +22,7 @@ MAY = {
     "admin": {
         *("project_settings", "project_members", "project_member", "flags", "flag_settle"),
         *("imports", "import", "import_refused", "import_cancel"),
+        "demonstration_withdraw",
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
     },
 }
@@ -59,6 +60,7 @@ def address(name, project, bob):
         "project": Membership.objects.get(user=bob),
         "flag": Flag.objects.create(project=project, task=task, raised_by=bob, reason="x"),
         "prompt": task.prompt,
+        "demonstration": Demonstration.objects.create(project=project, completion=task.completions.first(), author=bob),
         "import": Import.objects.create(project=project, created_by=bob, file_name="a.jsonl", file="imports/a"),
         "run": run,
         "checkpoint": checkpoint,

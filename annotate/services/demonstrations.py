@@ -1,6 +1,7 @@
 """Ideal answers, written or edited by people while they rank."""
 
 from django.db import transaction
+from django.utils import timezone
 
 from annotate.models import Assignment, Completion, Demonstration, Membership, Source, completion_hash, record
 from annotate.reasoning import split_reasoning
@@ -40,6 +41,10 @@ def write_demonstration(
             "edited_from_id": by_letter.get(edited_from),
         },
     )
+    if demonstration.withdrawn_at:
+        demonstration.withdrawn_at = None
+        demonstration.save(update_fields=["withdrawn_at"])
+        created = True
     if created:
         record(
             membership.user,
@@ -48,3 +53,12 @@ def write_demonstration(
             project=membership.project,
         )
     return demonstration
+
+
+@transaction.atomic
+def withdraw_demonstration(*, membership: Membership, demonstration: Demonstration) -> None:
+    """Take an ideal answer out of all datasets to come; those that exist keep it. Twice is once."""
+    current = Demonstration.objects.filter(pk=demonstration.pk, withdrawn_at=None)
+    if current.update(withdrawn_at=timezone.now()):
+        target = f"demonstration:{demonstration.pk}"
+        record(membership.user, "demonstration.withdrawn", target, project=membership.project)

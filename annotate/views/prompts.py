@@ -2,12 +2,13 @@ from typing import Any
 
 from django.db.models import Count
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext_lazy as _
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.models import Membership, Prompt, Ranking
+from annotate.models import Demonstration, Membership, Prompt, Ranking
+from annotate.services.demonstrations import withdraw_demonstration
 from annotate.text import render_markdown
 
 PER_PAGE = 50
@@ -47,6 +48,7 @@ def prompt(request: ProjectRequest, pk: int) -> HttpResponse:
     project = request.membership.project
     prompt = get_object_or_404(project.prompts, pk=pk)
     completions = list(prompt.completions.select_related("source").order_by("pk")[:200])
+    ideal = {row.completion_id: row for row in Demonstration.objects.filter(completion__prompt=prompt)}
     context = {
         "project": project,
         "membership": request.membership,
@@ -62,6 +64,7 @@ def prompt(request: ProjectRequest, pk: int) -> HttpResponse:
         "completions": [
             {
                 "completion": completion,
+                "demonstration": ideal.get(completion.pk),
                 "html": render_markdown(completion.text),
                 "reasoning_html": render_markdown(completion.reasoning) if completion.reasoning else "",
             }
@@ -71,6 +74,16 @@ def prompt(request: ProjectRequest, pk: int) -> HttpResponse:
         "rankings": describe_rankings(prompt),
     }
     return render(request, "annotate/prompt.html", context)
+
+
+@require_POST
+@member_required(Role.ADMIN)
+def demonstration_withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Take the ideal answer `pk` back."""
+    membership = request.membership
+    demonstration = get_object_or_404(membership.project.demonstrations.select_related("completion"), pk=pk)
+    withdraw_demonstration(membership=membership, demonstration=demonstration)
+    return redirect("prompt", membership.project.slug, demonstration.completion.prompt_id)
 
 
 def describe_rankings(prompt: Prompt) -> list[dict[str, Any]]:

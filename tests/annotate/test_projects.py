@@ -235,6 +235,25 @@ def test_prompts_are_listed_and_opened(project, rita):
     assert "Answer 3." in page
 
 
+def test_an_admin_withdraws_an_ideal_answer_and_writing_it_again_brings_it_back(project, alice, bob, rita):
+    task = make_task(project)
+    client = signed_in(bob)
+    client.get(f"/projects/{project.slug}/rank")
+    write = f"/projects/{project.slug}/rank/{bob.assignments.get().pk}/demonstration"
+    assert client.post(write, {"text": "Scattering."}).status_code == 204
+    ideal = project.demonstrations.get()
+    page = f"/projects/{project.slug}/prompts/{task.prompt_id}"
+    assert "Withdraw this ideal answer" not in signed_in(rita).get(page).content.decode()
+    assert "Withdraw this ideal answer" in signed_in(alice).get(page).content.decode()
+    for _twice in range(2):
+        response = signed_in(alice).post(f"/projects/{project.slug}/demonstrations/{ideal.pk}/withdraw", follow=True)
+        assert "was withdrawn" in response.content.decode()
+    assert AuditEvent.objects.filter(verb="demonstration.withdrawn", target=f"demonstration:{ideal.pk}").count() == 1
+    assert client.post(write, {"text": "Scattering."}).status_code == 204
+    ideal.refresh_from_db()
+    assert ideal.withdrawn_at is None
+
+
 def test_guidelines_come_as_a_page_and_as_a_fragment(project, bob):
     project.guidelines = "Be **kind**. <script>alert(1)</script>"
     project.save()
