@@ -158,7 +158,7 @@ def test_a_checkpoint_names_the_rankings_behind_it(rita, project, base, dataset)
     assert reverse("run", args=[project.slug, run.pk]) in html
     tree = signed_in(rita).get(reverse("checkpoints", args=[project.slug])).content.decode()
     assert tree.index(">base<") < tree.index(">made<")
-    assert "eval_loss 0.25" in tree
+    assert "Held-out loss 0.25" in tree
 
 
 def test_a_weight_folder_that_is_unsafe_never_reaches_the_registry(alice, project, models_root):

@@ -1,7 +1,6 @@
 """The registry of checkpoints: the family tree, one checkpoint with its lineage, promoting, adding a base model."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -14,12 +13,13 @@ from django.views.decorators.http import require_http_methods, require_safe
 from annotate.access import ProjectRequest, Role, member_required
 from annotate.models import Completion
 from training.forms import BaseModelForm, PromoteForm
+from training.metrics import final_figures
 from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS
 from training.services.checkpoints import add_base_model, promote, promoted_checkpoint
 
 SHOWN_COMPLETIONS = 5
-SHOWN_METRICS = 3
+SHOWN_FIGURES = 1
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Branch:
     """A checkpoint with what was trained from it."""
 
     checkpoint: Checkpoint
-    metrics: list[tuple[str, Any]]
+    figures: list[tuple[str, str]]
     roles: list[str]
     branches: list["Branch"] = field(default_factory=list)
 
@@ -60,7 +60,7 @@ def _tree(rows: list[Checkpoint], roles: dict[int, list[str]]) -> list[Branch]:
     branches = {
         row.pk: Branch(
             row,
-            [(name, value) for name, value in row.metrics.items() if isinstance(value, int | float)][:SHOWN_METRICS],
+            final_figures(row.metrics)[:SHOWN_FIGURES],
             roles.get(row.pk, []),
         )
         for row in rows
@@ -80,6 +80,7 @@ def checkpoint(request: ProjectRequest, pk: int) -> HttpResponse:
     completions = Completion.objects.filter(source=found.source) if found.source else Completion.objects.none()
     context = {
         "checkpoint": found,
+        "figures": final_figures(found.metrics),
         "is_promoted": promoted_checkpoint(project) == found,
         "ancestry": _ancestry(found),
         "children": found.children.order_by("pk"),

@@ -14,6 +14,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
 from training.charts import charts_of, draw
+from training.metrics import final_figures
 from training.models import Run
 from training.recipes.arguments import METHODS, InvalidArguments
 from training.services.events import all_rows, metric_series, newest_rows
@@ -62,7 +63,7 @@ def run(request: ProjectRequest, pk: int) -> HttpResponse:
         "retries": found.retries.order_by("pk"),
         "failure_title": TITLES.get(found.cause, TITLES["crash"]),
         "advice": ADVICE.get(found.cause, ADVICE["crash"]),
-        "metrics": found.result.get("metrics") or {},
+        "figures": final_figures(found.result.get("metrics") or {}),
         "completions": found.result.get("completions"),
     }
     return render(request, "training/run.html", context)

@@ -1,0 +1,36 @@
+"""How the figures that a run ends with are read: the ones that decide first, an accuracy together with its interval."""
+
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+LABELS = {
+    "eval_accuracy": gettext_lazy("Held-out accuracy"),
+    "eval_rewards/accuracies": gettext_lazy("Held-out accuracy"),
+    "eval_loss": gettext_lazy("Held-out loss"),
+    "eval_confidence": gettext_lazy("Held-out confidence"),
+    "eval_pairs": gettext_lazy("Held-out pairs"),
+    "train_accuracy": gettext_lazy("Training accuracy"),
+    "train_loss": gettext_lazy("Training loss"),
+    "train_confidence": gettext_lazy("Training confidence"),
+    "train_pairs": gettext_lazy("Training pairs"),
+}
+
+
+def final_figures(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """(label, text) of each number in `metrics`: known ones first, in the order of LABELS, then the others by name."""
+    numbers = {
+        name: value
+        for name, value in metrics.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and not name.endswith(("_low", "_high"))
+    }
+    order = [name for name in LABELS if name in numbers] + sorted(set(numbers) - set(LABELS))
+    return [(str(LABELS.get(name, name)), _with_interval(name, metrics)) for name in order]
+
+
+def _with_interval(name: str, metrics: dict[str, Any]) -> str:
+    value, low, high = (metrics.get(name + end) for end in ("", "_low", "_high"))
+    if isinstance(low, int | float) and isinstance(high, int | float):
+        return _("%(value).3f (95 %% interval %(low).3f to %(high).3f)") % {"value": value, "low": low, "high": high}
+    return str(value) if isinstance(value, int) else f"{value:.4g}"
