@@ -60,7 +60,9 @@ def address(name, project, bob):
         "project": Membership.objects.get(user=bob),
         "flag": Flag.objects.create(project=project, task=task, raised_by=bob, reason="x"),
         "prompt": task.prompt,
-        "demonstration": Demonstration.objects.create(project=project, completion=task.completions.first(), author=bob),
+        "demonstration": Demonstration.objects.create(
+            project=project, completion=task.completions.all()[0], author=bob
+        ),
         "import": Import.objects.create(project=project, created_by=bob, file_name="a.jsonl", file="imports/a"),
         "run": run,
         "checkpoint": checkpoint,

@@ -43,8 +43,9 @@ def upload(client: Client, **more):
 
 
 def check_reference(response, caplog):
-    reference = re.search(r"<code>([0-9a-f]{8})</code>", response.content.decode())[1]
-    assert f"reference {reference}" in caplog.text
+    reference = re.search(r"<code>([0-9a-f]{8})</code>", response.content.decode())
+    assert reference
+    assert f"reference {reference[1]}" in caplog.text
     assert "Traceback" not in response.content.decode()
 
 
