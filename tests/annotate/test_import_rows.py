@@ -370,7 +370,7 @@ def test_a_parquet_row_beyond_the_limit_is_skipped_and_named(project, tmp_path):
     pq.write_table(pa.table({"prompt": prompts}), tmp_path / "rows.parquet", compression="none")
     job = take(project, tmp_path / "rows.parquet")
     assert (job.rows_read, job.rows_refused, job.prompts_added) == (301, 300, 1)
-    assert "longer than 16 MB" in job.refused.first().reason
+    assert "longer than 16 MB" in job.refused.earliest("pk").reason
 
 
 def test_a_parquet_file_that_packs_too_well_is_refused(project, tmp_path):
@@ -383,7 +383,7 @@ def test_a_csv_record_that_never_ends_is_cut_and_the_rows_before_it_are_kept(pro
     (tmp_path / "rows.csv").write_text('prompt,note\nFine?,yes\nx,"\n' + 'x","\n' * 600 + '"\nGood?,yes\n')
     job = take(project, tmp_path / "rows.csv")
     assert Prompt.objects.filter(messages__0__content__in=["Fine?", "Good?"]).count() == 2
-    refused = job.refused.order_by("pk").first()
+    refused = job.refused.earliest("pk")
     assert refused.line == 3
     assert "lines 3 to" in refused.reason
 
