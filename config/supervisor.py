@@ -285,7 +285,13 @@ def list_programs(home: Path, port: int, environment: Mapping[str, str]) -> list
         worker("default", 2),  # so that a long import does not hold up what gives dead workers' jobs back
         worker("generate"),
         worker("gpu"),
-        program("beat", "celery", "-A", "config", "beat", "--loglevel", "INFO", "--pidfile="),
+        # Beat answers SIGTERM with a query, and hangs if that interrupts another one. It has nothing to lose.
+        program(
+            "beat",
+            *("celery", "-A", "config", "beat", "--loglevel", "INFO", "--pidfile="),
+            ask=signal.SIGKILL,
+            on_our_death=signal.SIGKILL,
+        ),
     ]
 
 
