@@ -15,7 +15,12 @@ LABELS = {
     "train_loss": gettext_lazy("Training loss"),
     "train_confidence": gettext_lazy("Training confidence"),
     "train_pairs": gettext_lazy("Training pairs"),
+    "examples": gettext_lazy("Training examples"),
+    "finished_share": gettext_lazy("Share that ended by itself"),
+    "tokens_per_second": gettext_lazy("Tokens per second"),
 }
+# The page says how many were stored, which is what counts.
+UNSAID = {"prompts", "completions"}
 
 
 def final_figures(metrics: dict[str, Any]) -> list[tuple[str, str]]:
@@ -23,7 +28,10 @@ def final_figures(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     numbers = {
         name: value
         for name, value in metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and not name.endswith(("_low", "_high"))
+        if isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and not name.endswith(("_low", "_high"))
+        and name not in UNSAID
     }
     order = [name for name in LABELS if name in numbers] + sorted(set(numbers) - set(LABELS))
     return [(str(LABELS.get(name, name)), _with_interval(name, metrics)) for name in order]
