@@ -32,7 +32,8 @@ $$x = \\frac{1}{2}$$
 def test_the_ranking_page_is_accessible_in_every_state(open_page, project, bob, scheme):
     Project.objects.update(ask_comment=True, reasons=["clearer"])
     make_task(project, texts=[ANSWER, ANSWER * 6, "short", "other"])
-    page = open_ranking(open_page(bob, color_scheme=scheme), project)
+    # Colours are judged at rest, not on their way.
+    page = open_ranking(open_page(bob, color_scheme=scheme, reduced_motion="reduce"), project)
     found = axe_violations(page)
     press(page, "a 1 b 1 c 2 d")
     found += axe_violations(page)
@@ -47,7 +48,7 @@ def test_the_ranking_page_is_accessible_in_every_state(open_page, project, bob, 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_accessible(open_page, project, alice, scheme):
     make_tasks(project, 1)
-    page = open_page(alice, color_scheme=scheme)
+    page = open_page(alice, color_scheme=scheme, reduced_motion="reduce")
     found = []
     for name in FOR_ADMINS:
         answer = page.goto(f"/projects/{project.slug}/{name}")
@@ -57,7 +58,7 @@ def test_every_page_is_accessible(open_page, project, alice, scheme):
     for path in ("/", "/accounts/password/change/", "/accounts/logout/", "/nowhere"):
         page.goto(path)
         found += axe_violations(page)
-    stranger = open_page(color_scheme=scheme)
+    stranger = open_page(color_scheme=scheme, reduced_motion="reduce")
     for path in ("/accounts/login/", "/accounts/signup/", "/accounts/password/reset/"):
         stranger.goto(path)
         found += axe_violations(stranger)
