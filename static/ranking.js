@@ -449,7 +449,8 @@ function moveFocus(step) {
 document.addEventListener("keydown", (event) => {
   const { target, key } = event;
   if (event.isComposing || document.querySelector("dialog[open]")) return;
-  if (target.closest("textarea, select, input:not([type=checkbox], [type=radio])")) {
+  // A field keeps the focus until the next frame after its dialog has closed: the keys pressed by then are meant for the page.
+  if (target.closest("textarea, select, input:not([type=checkbox], [type=radio])") && !target.closest("dialog")) {
     if (key === "Enter" && (event.ctrlKey || event.metaKey)) submit();
     else if (key === "Escape") target.blur();
     return;

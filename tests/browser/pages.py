@@ -5,7 +5,7 @@ import json
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from annotate.models import Project, Ranking
+from annotate.models import Assignment, Project, Ranking
 from tests.conftest import make_task
 
 ANSWERS = ["alpha", "beta", "gamma", "delta"]
@@ -44,6 +44,17 @@ def wait_for_task_after(page: Page, token: str) -> None:
 
 def token_of(page: Page) -> str:
     return str(page.locator("#ranking").get_attribute("data-token"))
+
+
+def draft_with(page: Page, places: list[list[str]]) -> dict:
+    """The server's draft of the one open task, once it holds these places: an earlier state may be saved on the way there."""
+    draft: dict | None = None
+    for _ in range(200):
+        draft = Assignment.objects.get(state="leased").draft
+        if draft and draft["places"] == places:
+            return draft
+        page.wait_for_timeout(50)
+    raise AssertionError(f"the draft is {draft}")
 
 
 def stored_order(ranking: Ranking) -> list[list[str]]:
