@@ -1,15 +1,18 @@
 from .audit import AuditEvent, record
 from .datasets import DatasetVersion
 from .imports import Import, RefusedRow
-from .projects import K_MAX, K_MIN, Membership, Project
+from .projects import DEFAULT_CRITERIA, K_MAX, K_MIN, RATING_MAX, Invitation, Membership, Project
 from .prompts import Completion, Demonstration, Prompt, Source, completion_hash, content_hash
+from .quality import QualityReport
 from .rankings import RankedCompletion, Ranking
-from .tasks import Assignment, Flag, RankingTask, TaskCompletion
+from .tasks import Assignment, Flag, KnownOrder, RankingTask, TaskCompletion
 from .users import User
 
 __all__ = [
+    "DEFAULT_CRITERIA",
     "K_MAX",
     "K_MIN",
+    "RATING_MAX",
     "Assignment",
     "AuditEvent",
     "Completion",
@@ -17,9 +20,12 @@ __all__ = [
     "Demonstration",
     "Flag",
     "Import",
+    "Invitation",
+    "KnownOrder",
     "Membership",
     "Project",
     "Prompt",
+    "QualityReport",
     "RankedCompletion",
     "Ranking",
     "RankingTask",

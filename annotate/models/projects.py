@@ -3,13 +3,15 @@ import secrets
 from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from .users import User
 
 K_MIN, K_MAX = 2, 9
+RATING_MAX = 5
+DEFAULT_CRITERIA = [_("Quality"), _("Clarity"), _("Helpfulness"), _("Alignment")]
 
 
 class ProjectQuerySet(models.QuerySet["Project"]):
@@ -47,6 +49,70 @@ class Project(models.Model):
     allow_all_bad = models.BooleanField(default=True, help_text=_("“All bad” may be answered instead of a ranking."))
     ask_comment = models.BooleanField(default=False, help_text=_("Show a comment field after the ranking."))
     reasons = models.JSONField(default=list, blank=True, help_text=_("Reasons that can be ticked after the ranking."))
+    criteria = models.JSONField(
+        default=list, blank=True, help_text=_("Each answer is rated from 1 to 5 by each of these, after the ranking.")
+    )
+    require_ratings = models.BooleanField(
+        default=False, help_text=_("A ranking is submitted only when each answer is rated by each criterion.")
+    )
+    ideal_on_top = models.BooleanField(
+        default=False, help_text=_("An ideal answer counts as better than all the answers that its author ranked.")
+    )
+    shared_percent = models.PositiveSmallIntegerField(
+        default=0,
+        validators=[MaxValueValidator(100)],
+        help_text=_("How many of a hundred tasks are ranked by more people, to measure agreement."),
+    )
+    shared_overlap = models.PositiveSmallIntegerField(
+        default=3,
+        validators=[MinValueValidator(1), MaxValueValidator(50)],
+        help_text=_("How many people rank each of those tasks."),
+    )
+    daily_limit = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text=_("How many rankings one person may submit a day. Empty: as many as they like."),
+    )
+    total_limit = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text=_("How many rankings one person may submit in all. Empty: as many as they like."),
+    )
+    practice_tasks = models.PositiveSmallIntegerField(
+        default=0,
+        validators=[MaxValueValidator(50)],
+        help_text=_("How many practice tasks, with known answers, come before somebody’s first real task."),
+    )
+    practice_threshold = models.PositiveSmallIntegerField(
+        default=70,
+        validators=[MaxValueValidator(100)],
+        help_text=_("Percent of the practice tasks’ pairs that must be ordered as known."),
+    )
+    gold_percent = models.PositiveSmallIntegerField(
+        default=0,
+        validators=[MaxValueValidator(50)],
+        help_text=_(
+            "How many of a hundred tasks are gold: their order is known, and annotators are not told which they are."
+        ),
+    )
+    gold_window = models.PositiveSmallIntegerField(
+        default=10,
+        validators=[MinValueValidator(1), MaxValueValidator(100)],
+        help_text=_("Over how many of somebody’s last gold tasks their accuracy is taken."),
+    )
+    gold_threshold = models.PositiveSmallIntegerField(
+        default=60,
+        validators=[MaxValueValidator(100)],
+        help_text=_("An annotator whose accuracy falls below this percentage is paused. 0: nobody is."),
+    )
+    adjudicate_below = models.FloatField(
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(-1), MaxValueValidator(1)],
+        help_text=_(
+            "Tasks whose rankings agree less than this (mean Kendall’s τ-b, from −1 to 1) go to adjudication. Empty: none do."
+        ),
+    )
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
     members = models.ManyToManyField(User, through="Membership", related_name="projects")
@@ -88,12 +154,20 @@ class Membership(models.Model):
         RESEARCHER = "researcher", _("Researcher")
         ADMIN = "admin", _("Admin")
 
+    class PauseReason(models.TextChoices):
+        GOLD = "gold", _("Too few gold tasks as known")
+        PRACTICE = "practice", _("Practice not passed")
+        ADMIN = "admin", _("By an admin")
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role)
     pseudonym = models.CharField(max_length=40, default=new_pseudonym, editable=False)
     joined_at = models.DateTimeField(auto_now_add=True)
     left_at = models.DateTimeField(null=True, editable=False)
+    qualified_at = models.DateTimeField(null=True, editable=False, help_text="When practice was passed")
+    paused_at = models.DateTimeField(null=True, editable=False, help_text="From then on they are given no tasks")
+    pause_reason = models.CharField(max_length=10, choices=PauseReason, blank=True, default="", db_default="")
     queue_priority = models.IntegerField(null=True, editable=False, help_text="How far this person is in the queue:")
     queue_task = models.BigIntegerField(null=True, editable=False, help_text="priority and id of the last task taken")
 
@@ -119,3 +193,26 @@ class Membership(models.Model):
     @property
     def may_read_data(self) -> bool:
         return self.role in (self.Role.RESEARCHER, self.Role.ADMIN)
+
+
+class Invitation(models.Model):
+    """A link by which people join a project in a role, until it expires, is used up or revoked."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="invitations")
+    role = models.CharField(max_length=10, choices=Membership.Role)
+    token_hash = models.CharField(
+        max_length=64, unique=True, help_text="SHA-256 of the link's token; the token is shown once"
+    )
+    note = models.CharField(max_length=120, blank=True)
+    uses = models.PositiveIntegerField(default=0)
+    max_uses = models.PositiveIntegerField(default=1, validators=[MinValueValidator(1), MaxValueValidator(1000)])
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(condition=Q(max_uses__gte=F("uses")), name="invitation_never_beyond_max_uses")
+        ]
+        indexes = [models.Index(fields=["project", "-id"], name="invitation_by_project")]

@@ -27,17 +27,29 @@ class Ranking(models.Model):
         RANKED = "ranked", _("Ranked")
         ALL_BAD = "all_bad", _("All bad")
 
+    class Role(models.TextChoices):
+        ANNOTATOR = "annotator", _("Annotator")
+        ADJUDICATOR = "adjudicator", _("Adjudicator")
+        IMPORTED = "imported", _("Imported")
+
     uid = models.UUIDField(default=uuid.uuid4, editable=False, unique=True)
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="rankings")
     task = models.ForeignKey(RankingTask, on_delete=models.PROTECT, related_name="rankings")
-    assignment = models.ForeignKey(Assignment, on_delete=models.PROTECT, related_name="rankings")
+    assignment = models.ForeignKey(
+        Assignment, null=True, on_delete=models.PROTECT, related_name="rankings", help_text="None unless an annotator's"
+    )
     annotator = models.ForeignKey(User, on_delete=models.PROTECT, related_name="rankings")
+    role = models.CharField(max_length=11, choices=Role, default=Role.ANNOTATOR, db_default=Role.ANNOTATOR)
     token = models.UUIDField(unique=True, help_text="The opening that was submitted: a repeated request is one ranking")
     revision = models.PositiveSmallIntegerField(default=1)
     is_current = models.BooleanField(default=True)
     verdict = models.CharField(max_length=8, choices=Verdict, default=Verdict.RANKED)
     reasons = ArrayField(models.CharField(max_length=60), default=list, blank=True)
     comment = models.TextField(blank=True)
+    accuracy = models.FloatField(
+        null=True,
+        help_text="On a gold or practice task: the share of the known order's pairs that are ordered alike, 0 to 1",
+    )
     seconds = models.FloatField(help_text="From the opening of the task to the submission")
     created_at = models.DateTimeField(auto_now_add=True)
     withdrawn_at = models.DateTimeField(
@@ -51,6 +63,12 @@ class Ranking(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["assignment", "revision"], name="ranking_revision_unique"),
             models.UniqueConstraint(fields=["assignment"], name="ranking_one_current", condition=Q(is_current=True)),
+            models.UniqueConstraint(
+                fields=["task"], name="ranking_one_decision", condition=Q(is_current=True, role="adjudicator")
+            ),
+            models.CheckConstraint(
+                condition=~Q(role="annotator") | Q(assignment__isnull=False), name="ranking_of_an_assignment"
+            ),
             models.CheckConstraint(
                 condition=Q(is_current=True, withdrawn_at=None) | Q(is_current=False, withdrawn_at__isnull=False),
                 name="ranking_current_until_withdrawn",
@@ -61,6 +79,11 @@ class Ranking(models.Model):
             models.Index(
                 fields=["project", "annotator", "created_at"], name="ranking_by_annotator", condition=Q(is_current=True)
             ),
+            models.Index(
+                fields=["project", "annotator", "created_at"],
+                name="ranking_on_known_order",
+                condition=Q(is_current=True, accuracy__isnull=False),
+            ),
         ]
 
 
@@ -70,6 +93,7 @@ class RankedCompletion(models.Model):
     ranking = models.ForeignKey(Ranking, on_delete=models.CASCADE, related_name="ranked_completions", db_index=False)
     completion = models.ForeignKey(Completion, on_delete=models.PROTECT, related_name="ranked")
     rank = models.PositiveSmallIntegerField()
+    ratings = models.JSONField(default=dict, db_default={}, help_text="{criterion: 1 to 5}, what was rated")
 
     class Meta:
         constraints = [

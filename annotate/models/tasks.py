@@ -23,15 +23,25 @@ class RankingTask(models.Model):
         FLAGGED = "flagged", _("Flagged")
         CLOSED = "closed", _("Closed")
 
+    class Purpose(models.TextChoices):
+        RANKING = "ranking", _("Ranking")
+        GOLD = "gold", _("Gold: a known order, hidden among the others")
+        PRACTICE = "practice", _("Practice: a known order, explained afterwards")
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tasks")
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="tasks")
     completions = models.ManyToManyField(Completion, through="TaskCompletion", related_name="tasks")
     content_hash = models.CharField(max_length=64, editable=False, help_text="Of the sorted completion ids")
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
+    purpose = models.CharField(max_length=8, choices=Purpose, default=Purpose.RANKING, db_default=Purpose.RANKING)
     priority = models.IntegerField(default=0, help_text="Higher is asked first")
     overlap = models.PositiveSmallIntegerField(default=1)
     leased = models.PositiveSmallIntegerField(default=0)
     submitted = models.PositiveSmallIntegerField(default=0)
+    agreement = models.FloatField(
+        null=True,
+        help_text="Mean Kendall's τ-b over the pairs of its rankings, once as many are there as were asked for",
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -48,7 +58,14 @@ class RankingTask(models.Model):
                 F("priority").desc(),
                 F("id"),
                 name="task_next",
-                condition=Q(state="open", overlap__gt=F("leased") + F("submitted")),
+                condition=Q(state="open", purpose="ranking", overlap__gt=F("leased") + F("submitted")),
+            ),
+            models.Index(fields=["project", "purpose"], name="task_known", condition=~Q(purpose="ranking")),
+            models.Index(fields=["project", "agreement"], name="task_agreement", condition=Q(agreement__isnull=False)),
+            models.Index(
+                fields=["project", "id"],
+                name="task_to_compare",
+                condition=Q(agreement__isnull=True, purpose="ranking", overlap__gte=2, submitted=F("overlap")),
             ),
         ]
 
@@ -59,6 +76,16 @@ class TaskCompletion(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["task", "completion"], name="task_completion_unique")]
+
+
+class KnownOrder(models.Model):
+    """The order that a gold or practice task is known to have, and why."""
+
+    task = models.OneToOneField(RankingTask, on_delete=models.CASCADE, related_name="known_order")
+    ranks = models.JSONField(help_text='{"completion id": rank}, 1 is best, equal ranks are a tie')
+    explanation = models.TextField(blank=True, help_text="Markdown, shown after a practice task")
+    created_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
 
 
 class Assignment(models.Model):

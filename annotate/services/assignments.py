@@ -63,7 +63,8 @@ WITH taken AS MATERIALIZED (
         SELECT t.id, t.priority, 1
         FROM (
             SELECT id FROM annotate_rankingtask
-            WHERE project_id = %(project)s AND state = 'open' AND overlap > leased + submitted
+            WHERE project_id = %(project)s AND state = 'open' AND purpose = 'ranking'
+              AND overlap > leased + submitted
             ORDER BY priority DESC, id LIMIT 32
         ) head JOIN annotate_rankingtask t ON t.id = head.id
         WHERE _FREE_
@@ -103,7 +104,8 @@ ON CONFLICT (task_id, annotator_id) DO UPDATE
 RETURNING annotate_assignment.*
 """.replace(
     "_FREE_",
-    """t.project_id = %(project)s AND t.state = 'open' AND t.overlap > t.leased + t.submitted AND NOT EXISTS (
+    """t.project_id = %(project)s AND t.state = 'open' AND t.purpose = 'ranking'
+        AND t.overlap > t.leased + t.submitted AND NOT EXISTS (
             SELECT 1 FROM annotate_assignment a
             WHERE a.task_id = t.id AND a.annotator_id = %(annotator)s AND a.state <> 'expired' OFFSET 0)""",
 )
@@ -162,7 +164,9 @@ def has_task(*, membership: Membership) -> bool:
     if project.state != Project.State.ACTIVE or not membership.may_rank:
         return False
     taken = Assignment.objects.filter(task=OuterRef("pk"), annotator_id=membership.user_id)
-    tasks = RankingTask.objects.filter(project=project, state=RankingTask.State.OPEN)
+    tasks = RankingTask.objects.filter(
+        project=project, state=RankingTask.State.OPEN, purpose=RankingTask.Purpose.RANKING
+    )
     free = tasks.filter(~Exists(taken.exclude(state=State.EXPIRED)), overlap__gt=F("leased") + F("submitted"))
     return tasks.filter(pk__in=_held(membership).values("task_id")).exists() or free.exists()
 
@@ -389,7 +393,8 @@ def count_progress(*, membership: Membership) -> Numbers:
                  WHERE project_id = %(project)s AND annotator_id = %(annotator)s AND is_current AND created_at >= %(midnight)s),
                 (SELECT coalesce(sum(free), 0) FROM (
                     SELECT overlap - leased - submitted AS free FROM annotate_rankingtask
-                    WHERE project_id = %(project)s AND state = 'open' AND overlap > leased + submitted
+                    WHERE project_id = %(project)s AND state = 'open' AND purpose = 'ranking'
+                        AND overlap > leased + submitted
                     ORDER BY priority DESC, id LIMIT %(bound)s) open)
             """,
             {

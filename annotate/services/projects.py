@@ -109,7 +109,8 @@ class Count:
 
 BOUNDED_COUNTS = {
     "prompts": "FROM annotate_prompt WHERE project_id = %(project)s",
-    "open_tasks": "FROM annotate_rankingtask WHERE project_id = %(project)s AND state = 'open' AND submitted < overlap",
+    "open_tasks": "FROM annotate_rankingtask WHERE project_id = %(project)s AND state = 'open' AND purpose = 'ranking'"
+    " AND submitted < overlap",
     "tasks": "FROM annotate_rankingtask WHERE project_id = %(project)s",
     "rankings": "FROM annotate_ranking WHERE project_id = %(project)s AND is_current",
     "demonstrations": "FROM annotate_demonstration WHERE project_id = %(project)s AND withdrawn_at IS NULL",

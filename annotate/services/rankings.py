@@ -125,7 +125,10 @@ def last_ranking(*, membership: Membership) -> Ranking | None:
     """The submission that can be taken back: one's latest, no older than a lease."""
     since = timezone.now() - lease_time(membership.project)
     mine = Ranking.objects.current().filter(
-        project_id=membership.project_id, annotator_id=membership.user_id, created_at__gte=since
+        project_id=membership.project_id,
+        annotator_id=membership.user_id,
+        created_at__gte=since,
+        role=Ranking.Role.ANNOTATOR,
     )
     return mine.order_by("-created_at").first()
 
@@ -158,7 +161,7 @@ def undo_last(*, membership: Membership, token: uuid.UUID) -> None:
     now = timezone.now()
     ranking.is_current, ranking.withdrawn_at = False, now
     ranking.save(update_fields=["is_current", "withdrawn_at"])
-    assignment = Assignment.objects.select_related("task").get(pk=ranking.assignment_id)
+    assignment = Assignment.objects.select_related("task").get(rankings=ranking)
     assignment.state = Assignment.State.LEASED
     assignment.token = uuid.uuid4()
     # So that the seconds of the next revision hold those of the first.

@@ -1,6 +1,7 @@
 """What the browser tests do and see on the ranking page."""
 
 import json
+from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
@@ -46,15 +47,14 @@ def token_of(page: Page) -> str:
     return str(page.locator("#ranking").get_attribute("data-token"))
 
 
-def draft_with(page: Page, places: list[list[str]]) -> dict:
+def draft_with(page: Page, places: list[list[str]]) -> dict[str, Any]:
     """The server's draft of the one open task, once it holds these places: an earlier state may be saved on the way there."""
-    draft: dict | None = None
     for _ in range(200):
-        draft = Assignment.objects.get(state="leased").draft
+        draft: dict[str, Any] | None = Assignment.objects.get(state="leased").draft
         if draft and draft["places"] == places:
             return draft
         page.wait_for_timeout(50)
-    raise AssertionError(f"the draft is {draft}")
+    raise AssertionError(f"the draft never had {places}: {draft}")
 
 
 def stored_order(ranking: Ranking) -> list[list[str]]:
