@@ -1,6 +1,8 @@
 """The ranking page and everything that it posts."""
 
 import uuid
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -16,7 +18,6 @@ from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, Und
 from annotate.models import Assignment, Flag, Membership, Project, RankingTask
 from annotate.services.assignments import (
     Refused,
-    count_progress,
     current_assignment,
     lease_next,
     load_shown,
@@ -26,11 +27,27 @@ from annotate.services.assignments import (
 from annotate.services.assignments import skip as skip_assignment
 from annotate.services.demonstrations import write_demonstration
 from annotate.services.flags import raise_flag
+from annotate.services.progress import count_progress
 from annotate.services.rankings import last_ranking, letters, submit_ranking, undo_last
 from annotate.text import render_markdown
 
 ranker = member_required(Role.ANNOTATOR, Role.ADMIN)
 ranking_script = member_required(Role.ANNOTATOR, Role.ADMIN, scripted=True)
+
+
+def in_words(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Tell the page's script what was refused, and that there is no such assignment of this person."""
+
+    @wraps(view)
+    def wrapped(*args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return view(*args, **kwargs)
+        except Assignment.DoesNotExist:
+            raise Http404 from None
+        except Refused as refused:
+            return refusal(refused.code, refused.message, refused.status)
+
+    return wrapped
 
 
 @require_GET
@@ -44,76 +61,59 @@ def rank(request: ProjectRequest) -> HttpResponse:
 
 @require_POST
 @ranking_script
+@in_words
 def rank_submit(request: ProjectRequest, pk: int) -> HttpResponse:
     membership = request.membership
-    try:
-        # One transaction: whoever is told that a ranking is stored also holds the next task.
-        with transaction.atomic():
-            assignment = lock_assignment(membership=membership, pk=pk)
-            form = RankingForm(request.POST, project=membership.project, shown=letters(len(assignment.shown_order)))
-            if not form.is_valid():
-                return refusal("invalid", form.problem, 422)
-            stored = submit_ranking(membership=membership, assignment=assignment, **form.cleaned_data)
-            was_held = stored and assignment.state == Assignment.State.LEASED
-            following = lease_next(membership=membership, may_hold=not was_held)
-    except Assignment.DoesNotExist:
-        raise Http404 from None
-    except Refused as refused:
-        return refuse(refused)
+    # One transaction: whoever is told that a ranking is stored also holds the next task.
+    with transaction.atomic():
+        assignment = lock_assignment(membership=membership, pk=pk)
+        form = RankingForm(request.POST, project=membership.project, shown=letters(len(assignment.shown_order)))
+        if not form.is_valid():
+            return refusal("invalid", form.problem, 422)
+        stored = submit_ranking(membership=membership, assignment=assignment, **form.cleaned_data)
+        was_held = stored and assignment.state == Assignment.State.LEASED
+        following = lease_next(membership=membership, may_hold=not was_held)
     undo_token = assignment.token if stored else undoable(membership)
     return show(request, following, undo_token=undo_token, partial=True)
 
 
 @require_POST
 @ranking_script
+@in_words
 def rank_skip(request: ProjectRequest, pk: int) -> HttpResponse:
-    try:
-        skip_assignment(membership=request.membership, pk=pk)
-    except Assignment.DoesNotExist:
-        raise Http404 from None
-    except Refused as refused:
-        return refuse(refused)
+    skip_assignment(membership=request.membership, pk=pk)
     return show_next(request)
 
 
 @require_POST
 @ranking_script
+@in_words
 def rank_flag(request: ProjectRequest, pk: int) -> HttpResponse:
     form = FlagForm(request.POST)
     if not form.is_valid():
         return refusal("invalid", first_problem(form), 422)
-    try:
-        raise_flag(membership=request.membership, pk=pk, **form.cleaned_data)
-    except Assignment.DoesNotExist:
-        raise Http404 from None
-    except Refused as refused:
-        return refuse(refused)
+    raise_flag(membership=request.membership, pk=pk, **form.cleaned_data)
     return show_next(request)
 
 
 @require_POST
 @ranking_script
+@in_words
 def rank_draft(request: ProjectRequest, pk: int) -> HttpResponse:
     try:
         token, draft = read_draft(request.body)
-        save_draft(membership=request.membership, pk=pk, token=token, draft=draft)
     except ValidationError as error:
         return refusal("invalid", error.messages[0], 422)
-    except Assignment.DoesNotExist:
-        raise Http404 from None
-    except Refused as refused:
-        return refuse(refused)
+    save_draft(membership=request.membership, pk=pk, token=token, draft=draft)
     return HttpResponse(status=204)
 
 
 @require_POST
 @ranking_script
+@in_words
 def rank_demonstration(request: ProjectRequest, pk: int) -> HttpResponse:
     membership = request.membership
-    mine = Assignment.objects.filter(annotator=request.user, project=membership.project).select_related("task")
-    assignment = mine.filter(pk=pk).first()
-    if assignment is None:
-        raise Http404
+    assignment = my_assignment(membership=membership, pk=pk)
     form = DemonstrationForm(request.POST)
     if not form.is_valid():
         return refusal("invalid", first_problem(form), 422)
@@ -126,14 +126,12 @@ def rank_demonstration(request: ProjectRequest, pk: int) -> HttpResponse:
 
 @require_POST
 @ranking_script
+@in_words
 def rank_undo(request: ProjectRequest) -> HttpResponse:
     form = UndoForm(request.POST)
     if not form.is_valid():
         return refusal("invalid", first_problem(form), 422)
-    try:
-        undo_last(membership=request.membership, **form.cleaned_data)
-    except Refused as refused:
-        return refuse(refused)
+    undo_last(membership=request.membership, **form.cleaned_data)
     return show_next(request)
 
 
@@ -141,8 +139,10 @@ def refusal(code: str, message: str, status: int) -> JsonResponse:
     return JsonResponse({"code": code, "message": message}, status=status)
 
 
-def refuse(refused: Refused) -> JsonResponse:
-    return refusal(refused.code, refused.message, refused.status)
+def my_assignment(*, membership: Membership, pk: int) -> Assignment:
+    """One's own assignment with its task. Raises Assignment.DoesNotExist for anybody else's."""
+    mine = Assignment.objects.filter(annotator_id=membership.user_id, project_id=membership.project_id)
+    return mine.select_related("task").get(pk=pk)
 
 
 def show_next(request: ProjectRequest) -> HttpResponse:
