@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from annotate.models import AuditEvent, Flag, Membership, Project, Prompt, Ranking, RankingTask
@@ -158,6 +160,26 @@ def test_each_role_sees_its_pages_and_strangers_none(project, alice, bob, rita, 
     assert tuple(signed_in(user).get(path).status_code for user in (alice, bob, rita)) == PAGES[page]
     assert signed_in(charlie).get(path).status_code == 404
     assert client.get(path).status_code == 302
+
+
+def tabs_of(user, path):
+    """The labels of the project's tabs as this person sees them, and the one that is marked."""
+    nav = signed_in(user).get(path).content.decode().partition("project-nav")[2].partition("</nav>")[0]
+    tabs = re.findall(r"<a href=\"[^\"]*\"( aria-current=\"page\")?>([^<]*)</a>", nav)
+    return [label for _, label in tabs], [label for current, label in tabs if current]
+
+
+def test_each_role_has_its_tabs_and_the_section_is_marked_on_every_page_of_it(project, alice, bob, rita):
+    root = f"/projects/{project.slug}/"
+    task = make_task(project)
+    assert tabs_of(bob, root) == (["Rank"], [])
+    everything = ["Rank", "Prompts", "Datasets", "Runs", "Checkpoints", "Quality", "Members", "Settings"]
+    assert tabs_of(alice, root) == (everything, [])
+    assert set(tabs_of(rita, root)[0]).isdisjoint({"Rank", "Members", "Settings"})
+    sections = {"rank": "Rank", "imports": "Prompts", f"prompts/{task.prompt_id}": "Prompts", "flags": "Quality"}
+    sections |= {"runs/new/generate": "Runs", "members": "Members", "settings": "Settings"}
+    for page, section in sections.items():
+        assert tabs_of(alice, root + page)[1] == [section]
 
 
 def first_step(user, project):
