@@ -42,6 +42,9 @@ class RankingTask(models.Model):
         null=True,
         help_text="Mean Kendall's τ-b over the pairs of its rankings, once as many are there as were asked for",
     )
+    compared_at = models.DateTimeField(
+        null=True, help_text="When `agreement` was computed; it stays null where no pair of the rankings has a τ-b"
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -65,7 +68,7 @@ class RankingTask(models.Model):
             models.Index(
                 fields=["project", "id"],
                 name="task_to_compare",
-                condition=Q(agreement__isnull=True, purpose="ranking", overlap__gte=2, submitted=F("overlap")),
+                condition=Q(compared_at__isnull=True, purpose="ranking", overlap__gte=2, submitted=F("overlap")),
             ),
         ]
 
