@@ -17,5 +17,5 @@ DROP FUNCTION annotate_audit_is_append_only();
 
 class Migration(migrations.Migration):
     # Tables are truncated between tests, which fires no row trigger.
-    dependencies = [("annotate", "0003_append_only_audit")]
+    dependencies = [("annotate", "0004_compared_at")]
     operations = [migrations.RunSQL(REFUSE, ALLOW)]
