@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("annotate", "0004_refuse_audit_changes"),
+        ("annotate", "0003_append_only_audit"),
     ]
 
     operations = [
