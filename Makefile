@@ -13,7 +13,7 @@ demo: $(STAMP)
 	@exec $(PY) -m config.supervisor
 
 test: $(DEV_STAMP) chromium
-	@exec $(PY) -m pytest $(ARGS)
+	@exec $(PY) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
