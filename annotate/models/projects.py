@@ -168,6 +168,12 @@ class Membership(models.Model):
     qualified_at = models.DateTimeField(null=True, editable=False, help_text="When practice was passed")
     paused_at = models.DateTimeField(null=True, editable=False, help_text="From then on they are given no tasks")
     pause_reason = models.CharField(max_length=10, choices=PauseReason, blank=True, default="", db_default="")
+    resumed_at = models.DateTimeField(
+        null=True, editable=False, help_text="When their last pause ended: gold is judged anew from then on"
+    )
+    served = models.PositiveIntegerField(
+        default=0, db_default=0, editable=False, help_text="How many tasks they were given; sets the turns of gold"
+    )
     queue_priority = models.IntegerField(null=True, editable=False, help_text="How far this person is in the queue:")
     queue_task = models.BigIntegerField(null=True, editable=False, help_text="priority and id of the last task taken")
 
