@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from training.charts import charts_of, draw
+from training.charts import charts_of
 from training.metrics import final_figures
 from training.models import Run
 from training.recipes.arguments import METHODS, InvalidArguments
@@ -126,7 +126,7 @@ def run_chart(request: ProjectRequest, pk: int, key: str) -> HttpResponse:
     chart = next((chart for chart in charts_of(metric_series(found)) if chart.key == key), None)
     if chart is None:
         raise Http404
-    response = HttpResponse(draw(chart, standalone=True), content_type="image/svg+xml")
+    response = HttpResponse(chart.draw(standalone=True), content_type="image/svg+xml")
     response["Content-Disposition"] = f'attachment; filename="run-{found.pk}-{chart.key}.svg"'
     return response
 
