@@ -1,4 +1,4 @@
-# make demo | make test | make lint | make bench     Needs python3 (3.11 or newer), make and git.
+# make demo | make test | make lint | make bench | make messages     Needs python3 (3.11 or newer), make and git.
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -7,7 +7,7 @@ DEV_STAMP := $(VENV)/.installed-dev-$(shell cat requirements.txt requirements-de
 # The checks of `make lint` read the settings but reach no service.
 LINT := SECRET_KEY=for-the-checks-alone-never-for-a-server DATABASE_URL=postgres://nobody@127.0.0.1/none BROKER_URL=memory://
 
-.PHONY: demo test lint bench chromium
+.PHONY: demo test lint bench chromium messages
 
 demo: $(STAMP)
 	@exec $(PY) -m config.supervisor
@@ -53,3 +53,8 @@ chromium:
 	else \
 	  echo "The browser tests need Chromium, and only root can install it: sudo apt-get install chromium" >&2; exit 1; \
 	fi
+
+# After strings were changed: collects them into locale/, then, once translated, compiles them. Needs GNU gettext.
+messages: $(DEV_STAMP)
+	$(LINT) $(PY) -W ignore::RuntimeWarning manage.py makemessages --locale de --no-location --no-obsolete --ignore '.venv' --ignore 'tests' --ignore '.podium'
+	$(LINT) $(PY) -W ignore::RuntimeWarning manage.py compilemessages --locale de --ignore '.venv'

@@ -1,4 +1,5 @@
 from django.urls import include, path
+from django.views.i18n import set_language
 
 from config.health import healthz, readyz
 
@@ -8,6 +9,7 @@ handler500 = "config.errors.server_error"
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("language/", set_language, name="set_language"),
     path("accounts/", include("allauth.account.urls")),
     path("", include("annotate.urls")),
     path("projects/<slug:slug>/", include("training.urls")),
