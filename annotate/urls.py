@@ -1,6 +1,6 @@
 from django.urls import URLPattern, path
 
-from annotate.views import datasets, flags, guidelines, home, imports, members, projects, prompts, ranking
+from annotate.views import datasets, flags, guidelines, home, imports, members, projects, prompts, ranking, settings
 
 P = "projects/<slug:slug>/"
 
@@ -8,7 +8,8 @@ urlpatterns: list[URLPattern] = [
     path("", home.home, name="home"),
     path("projects/new", projects.project_new, name="project_new"),
     path(P, projects.project, name="project"),
-    path(P + "settings", projects.project_settings, name="project_settings"),
+    path(P + "settings", settings.project_settings, name="project_settings"),
+    path(P + "settings/state", settings.project_state, name="project_state"),
     path(P + "members", members.project_members, name="project_members"),
     path(P + "members/<int:pk>", members.project_member, name="project_member"),
     path(P + "guidelines", guidelines.guidelines, name="guidelines"),

@@ -20,7 +20,7 @@ MAY = {
         *("runs", "run", "run_log", "run_metrics", "run_chart", "checkpoints", "checkpoint"),
     },
     "admin": {
-        *("project_settings", "project_members", "project_member", "flags", "flag_settle"),
+        *("project_settings", "project_state", "project_members", "project_member", "flags", "flag_settle"),
         *("imports", "import", "import_refused", "import_cancel"),
         "demonstration_withdraw",
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),

@@ -1,7 +1,7 @@
 """Projects, their settings and their members."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -26,12 +26,17 @@ def create_project(*, project: Project, creator: User) -> Project:
 
 
 @transaction.atomic
-def change_settings(*, membership: Membership, project: Project, changes: dict[str, Any]) -> None:
-    """Save an edited project. `changes`: {field: new value} for the audit log."""
-    if not changes:
-        return
-    project.save(update_fields=list(changes))
-    record(membership.user, "settings.changed", f"project:{project.pk}", project=project, changes=changes)
+def change_settings(*, membership: Membership, project: Project, names: Iterable[str]) -> None:
+    """Save these fields of an edited project; the log keeps each that differs, as it was and as it is."""
+    stored = Project.objects.select_for_update().values(*names).get(pk=project.pk)
+    changes = {
+        name: {"before": before, "after": getattr(project, name)}
+        for name, before in stored.items()
+        if before != getattr(project, name)
+    }
+    if changes:
+        project.save(update_fields=list(changes))
+        record(membership.user, "settings.changed", f"project:{project.pk}", project=project, changes=changes)
 
 
 @transaction.atomic

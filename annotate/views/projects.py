@@ -1,6 +1,5 @@
-from typing import Any, cast
+from typing import cast
 
-from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
@@ -9,11 +8,11 @@ from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import ProjectRequest, Role, member_required
-from annotate.forms.projects import ProjectForm, SettingsForm
-from annotate.models import Membership, Project, User
+from annotate.access import ProjectRequest, member_required
+from annotate.forms.projects import ProjectForm
+from annotate.models import Membership, User
 from annotate.services.assignments import has_task
-from annotate.services.projects import Count, change_settings, count_project, create_project
+from annotate.services.projects import Count, count_project, create_project
 
 ENOUGH_TO_TRAIN = 50
 
@@ -28,7 +27,7 @@ def project_new(request: HttpRequest) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         project = create_project(project=form.save(commit=False), creator=user)
         return redirect(project)
-    return render(request, "annotate/project_form.html", {"form": form, "project": None})
+    return render(request, "annotate/project_form.html", {"form": form})
 
 
 @require_GET
@@ -43,21 +42,6 @@ def project(request: ProjectRequest) -> HttpResponse:
         "next_steps": next_steps(membership, counts),
     }
     return render(request, "annotate/project.html", context)
-
-
-@require_http_methods(["GET", "POST"])
-@member_required(Role.ADMIN)
-def project_settings(request: ProjectRequest) -> HttpResponse:
-    membership = request.membership
-    form = SettingsForm(request.POST or None, instance=membership.project)
-    if request.method == "POST" and form.is_valid():
-        changes: dict[str, Any] = {name: form.cleaned_data[name] for name in form.changed_data}
-        change_settings(membership=membership, project=form.instance, changes=changes)
-        messages.success(request, _("The settings are saved."))
-        return redirect("project_settings", membership.project.slug)
-    return render(
-        request, "annotate/project_form.html", {"form": form, "project": Project.objects.get(pk=membership.project_id)}
-    )
 
 
 def next_steps(membership: Membership, counts: dict[str, Count]) -> list[dict[str, str]]:

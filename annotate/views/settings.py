@@ -1,0 +1,58 @@
+"""A project's settings, and pausing or archiving it."""
+
+from copy import copy
+
+from django.contrib import messages
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_http_methods, require_POST
+
+from annotate.access import ProjectRequest, Role, member_required
+from annotate.forms.projects import SettingsForm, StateForm
+from annotate.models import DEFAULT_CRITERIA, Project
+from annotate.services.projects import change_settings
+
+State = Project.State
+
+
+@require_http_methods(["GET", "POST"])
+@member_required(Role.ADMIN)
+def project_settings(request: ProjectRequest) -> HttpResponse:
+    membership = request.membership
+    project = membership.project
+    asks_for_usual = "usual_criteria" in request.POST
+    data = with_usual_criteria(request.POST) if asks_for_usual else request.POST
+    # A copy, since a form writes into its instance also what is not saved.
+    form = SettingsForm(data or None, instance=copy(project))
+    if request.method == "POST" and not asks_for_usual and form.is_valid():
+        change_settings(membership=membership, project=form.instance, names=form.changed_data)
+        messages.success(request, _("The settings are saved."))
+        return redirect("project_settings", project.slug)
+    return render(request, "annotate/settings.html", {"project": project, "membership": membership, "form": form})
+
+
+def with_usual_criteria(posted: QueryDict) -> QueryDict:
+    data = posted.copy()
+    data["criteria"] = "\n".join(str(name) for name in DEFAULT_CRITERIA)
+    return data
+
+
+@require_POST
+@member_required(Role.ADMIN)
+def project_state(request: ProjectRequest) -> HttpResponse:
+    """Pause a project, archive it, or make it active again."""
+    project = request.membership.project
+    form = StateForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, _("A project is active, paused or archived."))
+        return redirect("project_settings", project.slug)
+    project.state = form.cleaned_data["state"]
+    change_settings(membership=request.membership, project=project, names=["state"])
+    if project.state == State.ARCHIVED:
+        messages.success(request, _("The project is archived. You find it under “Archived” on the list of projects."))
+    elif project.state == State.PAUSED:
+        messages.success(request, _("The project is paused."))
+    else:
+        messages.success(request, _("The project is active: people can rank."))
+    return redirect("project_settings", project.slug)
