@@ -174,8 +174,9 @@ class Membership(models.Model):
     served = models.PositiveIntegerField(
         default=0, db_default=0, editable=False, help_text="How many tasks they were given; sets the turns of gold"
     )
-    queue_priority = models.IntegerField(null=True, editable=False, help_text="How far this person is in the queue:")
-    queue_task = models.BigIntegerField(null=True, editable=False, help_text="priority and id of the last task taken")
+    queue_place = models.JSONField(
+        null=True, editable=False, help_text="How far this person is in the queue, as annotate.services.queue keeps it"
+    )
 
     objects = MembershipQuerySet.as_manager()
 

@@ -35,6 +35,11 @@ class RankingTask(models.Model):
     state = models.CharField(max_length=8, choices=State, default=State.OPEN)
     purpose = models.CharField(max_length=8, choices=Purpose, default=Purpose.RANKING, db_default=Purpose.RANKING)
     priority = models.IntegerField(default=0, help_text="Higher is asked first")
+    disagreement = models.FloatField(
+        default=0.0,
+        db_default=0.0,
+        help_text="How much reward models disagree about it; among tasks of one priority more is asked first",
+    )
     overlap = models.PositiveSmallIntegerField(default=1)
     leased = models.PositiveSmallIntegerField(default=0)
     submitted = models.PositiveSmallIntegerField(default=0)
@@ -57,8 +62,11 @@ class RankingTask(models.Model):
         ]
         indexes = [
             models.Index(
+                # Each part ascends, so that whatever comes after a place is one range.
                 F("project"),
-                F("priority").desc(),
+                F("priority") * -1,
+                F("disagreement") * -1.0,
+                F("leased") + F("submitted"),
                 F("id"),
                 name="task_next",
                 condition=Q(state="open", purpose="ranking", overlap__gt=F("leased") + F("submitted")),

@@ -56,11 +56,11 @@ class Shown:
 
 def lock_membership(membership: Membership) -> Membership:
     """The same membership, read anew under its row lock. Raises NotAMember when they were removed meanwhile."""
-    place = Membership.objects.present().select_for_update().values_list("role", "queue_priority", "queue_task")
+    place = Membership.objects.present().select_for_update().values_list("role", "queue_place")
     row = place.filter(pk=membership.pk).first()
     if row is None:
         raise NotAMember(membership)
-    membership.role, membership.queue_priority, membership.queue_task = row
+    membership.role, membership.queue_place = row
     return membership
 
 

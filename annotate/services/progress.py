@@ -30,7 +30,7 @@ def count_progress(*, membership: Membership) -> Numbers:
                     SELECT overlap - leased - submitted AS free FROM annotate_rankingtask
                     WHERE project_id = %(project)s AND state = 'open' AND purpose = 'ranking'
                         AND overlap > leased + submitted
-                    ORDER BY priority DESC, id LIMIT %(bound)s) open)
+                    LIMIT %(bound)s) open)
             """,
             {
                 "project": membership.project_id,
