@@ -1,5 +1,5 @@
 // The ranking page: what is picked, what stands where, and how it reaches the server.
-// ordering.js, sending.js and dragging.js come first; the server's way is in docs/architecture.md ("One ranking's way").
+// ordering.js, sending.js, dragging.js and afterwards.js come first; the server's way is in docs/architecture.md ("One ranking's way").
 
 const byId = (id) => document.getElementById(id);
 const taskBox = byId("task");
@@ -31,7 +31,14 @@ function say(...sentences) {
 // The order
 
 const isComplete = () => allBad || order.unplaced().length === 0;
-const lettersLeft = () => phrase("left", { letters: order.unplaced().join(", ") });
+const isReady = () => allBad || (isComplete() && ratingsLeft(form).length === 0);
+
+/** What is still to be done, in words. */
+function whatIsLeft() {
+  if (allBad) return phrase("allBad");
+  if (!isComplete()) return phrase("left", { letters: order.unplaced().join(", ") });
+  return isReady() ? phrase("complete") : phrase("toRate", { count: ratingsLeft(form).length });
+}
 
 function put(letter, index) {
   const count = order.letters.length;
@@ -47,7 +54,7 @@ function placed(letter) {
   const others = order.tiedWith(letter);
   say(
     phrase(others ? "tied" : "placed", { letter, place: order.placeOf(letter) + 1, others }),
-    order.unplaced().length ? lettersLeft() : phrase("complete"),
+    whatIsLeft(),
   );
 }
 
@@ -124,10 +131,8 @@ function draw() {
   tray.classList.toggle("bare", left.length === 0);
   tray.querySelector(".chips").replaceChildren(...left.map(chip));
   form.querySelector('[data-act="allBad"]')?.setAttribute("aria-pressed", String(allBad));
-  byId("submit").setAttribute("aria-disabled", String(!isComplete()));
-  byId("finish-state").textContent = allBad
-    ? phrase("allBad")
-    : left.length ? lettersLeft() : phrase("complete");
+  byId("submit").setAttribute("aria-disabled", String(!isReady()));
+  byId("finish-state").textContent = whatIsLeft();
   const afterwards = byId("afterwards");
   if (afterwards && isComplete()) afterwards.hidden = false;
   if (focused) form.querySelector(`[data-chip="${focused}"]`)?.focus({ preventScroll: true });
@@ -191,15 +196,10 @@ function readDraft() {
   const draft = {
     verdict: allBad ? "all_bad" : "ranked",
     places: order.all(),
-    comment: form.elements.comment?.value ?? "",
-    reasons: reasons(),
+    ...readAfterwards(form),
   };
   if (ideal) draft.ideal = ideal;
   return { url: form.dataset.draftUrl, token: form.dataset.token, draft };
-}
-
-function reasons() {
-  return [...form.querySelectorAll('[name="reasons"]:checked')].map((box) => box.value);
 }
 
 let draftRefusal = 0; // the status of the refused draft that the trouble box speaks of
@@ -267,13 +267,18 @@ function fields(values) {
 
 async function submit() {
   if (busy || !form) return;
-  if (!isComplete()) return say(lettersLeft());
+  if (!isReady()) {
+    if (isComplete()) focusRatings(form);
+    return say(whatIsLeft());
+  }
+  const { comment, reasons, ratings } = readAfterwards(form);
   const data = fields({
     verdict: allBad ? "all_bad" : "ranked",
     places: JSON.stringify(allBad ? [] : order.dense()),
-    comment: form.elements.comment?.value ?? "",
+    comment,
+    ratings: JSON.stringify(ratings),
   });
-  for (const reason of reasons()) data.append("reasons", reason);
+  for (const reason of reasons) data.append("reasons", reason);
   await goOn(form.dataset.submitUrl, data, "saved");
 }
 
@@ -297,6 +302,11 @@ const acts = {
     if (!form.elements.comment) return;
     byId("afterwards").hidden = false;
     form.elements.comment.focus();
+  },
+  rate() {
+    if (!form.querySelector(".rating")) return;
+    byId("afterwards").hidden = false;
+    focusRatings(form);
   },
   unfold() {
     unfolded = !unfolded;
@@ -395,6 +405,11 @@ document.addEventListener("click", (event) => {
   const { target } = event;
   if (target.closest("[data-close]")) return target.closest("dialog").close();
   if (target.nodeName === "DIALOG" && target.contains(document.activeElement) && event.detail && outside(target, event)) return target.close();
+  if (target.matches(".rating input")) {
+    const group = target.closest(".rating");
+    rate(group, group.dataset.value === target.value ? "" : target.value);
+    return changed();
+  }
   const act = target.closest("[data-act]")?.dataset.act;
   if (act && !busy) return acts[act]();
   if (!form || busy || !form.contains(target)) return undefined;
@@ -434,7 +449,7 @@ draggable({
 });
 
 const commands = {
-  S: "skip", F: "flag", E: "ideal", C: "comment", U: "undo", G: "guidelines", X: "allBad", 0: "allBad", L: "unfold", "?": "keys",
+  S: "skip", F: "flag", E: "ideal", C: "comment", U: "undo", G: "guidelines", R: "rate", X: "allBad", 0: "allBad", L: "unfold", "?": "keys",
 };
 
 function moveFocus(step) {
@@ -459,13 +474,20 @@ document.addEventListener("keydown", (event) => {
   if (key === "Enter") {
     const ours = !target.closest("button, a, summary, input") || target.closest(".pick, .chip, .place-button, .puts");
     if (!ours || !form) return;
-    if (isComplete() || !target.closest("button")) {
+    if (isReady() || !target.closest("button")) {
       event.preventDefault();
       if (!event.repeat) submit();
     }
     return;
   }
   if (event.repeat || busy) return;
+  const rating = target.closest(".rating");
+  if (rating) {
+    if (key.startsWith("Arrow")) return;
+    const pressed = pressInRating(rating, key);
+    if (pressed) changed();
+    if (pressed !== null) return event.preventDefault();
+  }
   const name = key.length === 1 ? key.toUpperCase() : key;
   if (form && order.letters.includes(name) && !event.shiftKey) pick(name, { focus: true });
   else if (form && /^[1-9]$/.test(key)) picked ? put(picked, key - 1) : say(phrase("pickFirst"));
@@ -495,11 +517,14 @@ function restore(draft) {
     const { text, edited_from: from } = byId("ideal-dialog").querySelector("form").elements;
     [text.value, from.value] = [ideal.text, ideal.from];
   }
-  if (form.elements.comment) form.elements.comment.value = draft?.comment ?? "";
-  for (const box of form.querySelectorAll('[name="reasons"]')) box.checked = (draft?.reasons ?? []).includes(box.value);
+  fillAfterwards(form, draft);
 }
 
 const resized = new ResizeObserver(() => fold());
+// So that what gets the focus is never scrolled behind the dock.
+const grown = new ResizeObserver(([dock]) => {
+  document.documentElement.style.setProperty("--dock", `${dock.target.offsetHeight}px`);
+});
 
 function begin() {
   drafts.stop();
@@ -508,6 +533,7 @@ function begin() {
   allBad = false;
   ideal = null;
   resized.disconnect();
+  grown.disconnect();
   if (!form) return;
   const letters = [...form.querySelectorAll(".card")].map((card) => card.dataset.letter);
   order = makeOrder(letters, form.hasAttribute("data-ties"));
@@ -521,6 +547,7 @@ function begin() {
   draw();
   if (unsaved) drafts.touch();
   resized.observe(byId("cards"));
+  grown.observe(form.querySelector(".dock"));
   const turns = form.querySelector(".turns");
   const last = turns.querySelector("[data-last]");
   if (last && turns.scrollHeight > turns.clientHeight) turns.scrollTop = last.offsetTop - turns.offsetTop;

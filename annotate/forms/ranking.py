@@ -11,6 +11,8 @@ from django.utils.translation import gettext_lazy
 from annotate.formats.reading import parse_json
 from annotate.formats.shapes import NUL_ESCAPE
 from annotate.models import Flag, Project, Ranking
+from annotate.models.projects import RATING_MAX
+from annotate.services.rankings import Ratings
 
 DRAFT_BYTES = 64 * 1024
 
@@ -19,6 +21,7 @@ class RankingForm(forms.Form):
     """A weak order of exactly the `shown` letters, within what the project allows.
 
     `cleaned_data["places"]` is a list of places, best first, each a list of letters; empty when all are bad.
+    `cleaned_data["ratings"]` is {letter: {criterion: 1 to 5}}, with what was rated alone.
     """
 
     token = forms.UUIDField(label=gettext_lazy("Opening of the task"))
@@ -26,6 +29,7 @@ class RankingForm(forms.Form):
     places = forms.CharField(label=gettext_lazy("Order"), required=False, max_length=2000)
     comment = forms.CharField(label=gettext_lazy("Comment"), required=False, max_length=5000)
     reasons = forms.MultipleChoiceField(label=gettext_lazy("Reasons"), required=False)
+    ratings = forms.CharField(label=gettext_lazy("Ratings"), required=False, max_length=20_000)
 
     def __init__(self, data: Any, *, project: Project, shown: str) -> None:
         super().__init__(data)
@@ -38,8 +42,14 @@ class RankingForm(forms.Form):
             raise ValidationError(_("This project asks for an order; “all bad” is not an answer here."))
         return verdict
 
+    def clean_ratings(self) -> Ratings:
+        return read_ratings(self.cleaned_data["ratings"], self.shown, self.project.criteria)
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
+        # Whoever says that nothing is acceptable has said it of each answer.
+        if self.project.require_ratings and cleaned.get("verdict") == Ranking.Verdict.RANKED and "ratings" in cleaned:
+            check_all_rated(cleaned["ratings"], self.shown, self.project.criteria)
         if cleaned.get("verdict") == Ranking.Verdict.ALL_BAD:
             cleaned["places"] = []
         elif "places" in cleaned:
@@ -80,6 +90,41 @@ def read_places(text: str, shown: str) -> list[list[str]]:
     if missing:
         raise ValidationError(_("These answers have no place yet: %(letters)s.") % {"letters": ", ".join(missing)})
     return places  # type: ignore[no-any-return]  # its shape was checked above
+
+
+def read_ratings(text: str, shown: str, criteria: list[str]) -> Ratings:
+    """Parse `{"A": {"Clarity": 4}}`: any of the `shown` letters, rated from 1 to 5 by any of the `criteria`."""
+    if not text:
+        return {}
+    try:
+        ratings = parse_json(text)
+    except (ValueError, RecursionError):
+        ratings = None
+    if not isinstance(ratings, dict) or not all(isinstance(rated, dict) for rated in ratings.values()):
+        raise ValidationError(
+            _("The ratings could not be read: for each answer’s letter there must be a value per criterion.")
+        )
+    for letter, rated in ratings.items():
+        if letter not in shown or len(letter) != 1:
+            raise ValidationError(_("There is no answer “%(letter)s” in this task.") % {"letter": letter[:20]})
+        for criterion, value in rated.items():
+            names = {"letter": letter, "criterion": criterion[:60], "most": RATING_MAX}
+            if criterion not in criteria:
+                raise ValidationError(_("“%(criterion)s” is no criterion of this project any more.") % names)
+            if type(value) is not int or not 1 <= value <= RATING_MAX:
+                raise ValidationError(
+                    _("Answer %(letter)s, %(criterion)s: a rating is a whole number from 1 to %(most)s.") % names
+                )
+    return ratings
+
+
+def check_all_rated(ratings: Ratings, shown: str, criteria: list[str]) -> None:
+    """Raises ValidationError that names the first answer which lacks a rating, and the criterion."""
+    for letter in shown:
+        for criterion in criteria:
+            if criterion not in ratings.get(letter, {}):
+                names = {"letter": letter, "criterion": criterion}
+                raise ValidationError(_("Answer %(letter)s is not rated by “%(criterion)s” yet.") % names)
 
 
 class UndoForm(forms.Form):

@@ -12,9 +12,12 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Membership, Project, Ranking, RankingTask, record
 
-from .assignments import Refused, check_rankable, give_back, lease_time, lock_membership
+from .assignments import Refused, check_admitted, check_rankable, give_back, lease_time, lock_membership
+from .known import known_accuracy
+from .pausing import judge
 
 Places = list[list[str]]
+Ratings = dict[str, dict[str, int]]
 
 
 def letters(count: int) -> str:
@@ -26,15 +29,16 @@ def letters(count: int) -> str:
 STORE = """
 WITH ranking AS (
     INSERT INTO annotate_ranking (uid, project_id, task_id, assignment_id, annotator_id, token, revision, is_current,
-        verdict, reasons, comment, seconds, created_at)
+        verdict, reasons, comment, accuracy, seconds, created_at)
     SELECT %(uid)s, %(project)s, %(task)s, %(assignment)s, %(annotator)s, %(token)s,
         coalesce((SELECT max(revision) FROM annotate_ranking WHERE assignment_id = %(assignment)s), 0) + 1, true,
-        %(verdict)s, %(reasons)s::varchar[], %(comment)s, %(seconds)s, %(now)s
+        %(verdict)s, %(reasons)s::varchar[], %(comment)s, %(accuracy)s, %(seconds)s, %(now)s
     RETURNING id
 ), ranked AS (
-    INSERT INTO annotate_rankedcompletion (ranking_id, completion_id, rank)
-    SELECT ranking.id, place.completion, place.rank
-    FROM ranking, unnest(%(completions)s::bigint[], %(ranks)s::smallint[]) AS place(completion, rank)
+    INSERT INTO annotate_rankedcompletion (ranking_id, completion_id, rank, ratings)
+    SELECT ranking.id, place.completion, place.rank, place.ratings::jsonb
+    FROM ranking,
+        unnest(%(completions)s::bigint[], %(ranks)s::smallint[], %(ratings)s::text[]) AS place(completion, rank, ratings)
 ), done AS (
     UPDATE annotate_assignment SET state = 'submitted', ended_at = %(now)s, draft = NULL, draft_saved_at = NULL
     WHERE id = %(assignment)s
@@ -56,18 +60,23 @@ def submit_ranking(
     places: Places,
     reasons: list[str] | None = None,
     comment: str = "",
+    ratings: Ratings | None = None,
 ) -> bool:
     """Store a ranking of an assignment that `lock_assignment` has locked in this transaction.
 
-    `places` is a weak order of the shown letters, best first (`RankingForm` has checked it). Returns False when this very
-    submission was stored before. Raises Refused when the opening was submitted otherwise, taken back or lost.
+    `places` is a weak order of the shown letters, best first, `ratings` {letter: {criterion: 1 to 5}} (`RankingForm` has
+    checked both). Returns False when this very order was stored before: its ratings, reasons and comment stand. Raises Refused
+    when the opening was submitted otherwise, taken back or lost.
     """
     ranks = ranks_of(assignment.shown_order, verdict, places)
     if assignment.token != token or assignment.state == Assignment.State.SUBMITTED:
         _check_repeated(assignment, token, verdict, ranks)
         return False
+    check_admitted(membership=membership, task=assignment.task)
     check_rankable(assignment)
     now = timezone.now()
+    shown = zip(letters(len(assignment.shown_order)), assignment.shown_order, strict=True)
+    rated = {completion: (ratings or {}).get(letter, {}) for letter, completion in shown}
     with connection.cursor() as cursor:
         cursor.execute(
             STORE,
@@ -82,13 +91,16 @@ def submit_ranking(
                 "verdict": verdict,
                 "reasons": reasons or [],
                 "comment": comment,
+                "accuracy": known_accuracy(task=assignment.task, ranks=ranks, verdict=verdict),
                 "seconds": max(0.0, (now - assignment.opened_at).total_seconds()),
                 "now": now,
                 "completions": list(ranks),
                 "ranks": list(ranks.values()),
+                "ratings": [json.dumps(rated[completion]) for completion in ranks],
                 "details": json.dumps({"task": assignment.task_id, "verdict": verdict}),
             },
         )
+    judge(membership=membership, task=assignment.task)
     return True
 
 
@@ -107,6 +119,13 @@ def places_of(ranking: Ranking, shown_order: list[int]) -> Places:
     for completion, rank in ranking.ranked_completions.values_list("completion_id", "rank"):
         places.setdefault(rank, []).append(by_completion[completion])
     return [sorted(places[rank]) for rank in sorted(places)]
+
+
+def ratings_of(ranking: Ranking, shown_order: list[int]) -> Ratings:
+    """{letter: {criterion: 1 to 5}} of what was rated."""
+    by_completion = dict(zip(shown_order, letters(len(shown_order)), strict=True))
+    rated = ranking.ranked_completions.exclude(ratings={}).values_list("completion_id", "ratings")
+    return {by_completion[completion]: ratings for completion, ratings in rated}
 
 
 def _check_repeated(assignment: Assignment, token: uuid.UUID, verdict: str, ranks: dict[int, int]) -> None:
@@ -130,7 +149,9 @@ def last_ranking(*, membership: Membership) -> Ranking | None:
         created_at__gte=since,
         role=Ranking.Role.ANNOTATOR,
     )
-    return mine.order_by("-created_at").first()
+    latest = mine.select_related("task").order_by("-created_at").first()
+    # Whoever has seen the known order cannot rank the task anew.
+    return latest if latest and latest.task.purpose != RankingTask.Purpose.PRACTICE else None
 
 
 @transaction.atomic
@@ -145,7 +166,7 @@ def undo_last(*, membership: Membership, token: uuid.UUID) -> None:
     if mine.filter(token=token, is_current=False).exists():
         return
     ranking = last_ranking(membership=membership)
-    if ranking is None or membership.project.state != Project.State.ACTIVE:
+    if ranking is None or membership.project.state != Project.State.ACTIVE or membership.paused_at:
         raise Refused("nothing_to_undo", _("There is no recent ranking of yours to take back."))
     if ranking.token != token:
         raise Refused("stale", _("You have ranked more elsewhere since. Reload the page to see what undo takes back."))
@@ -186,4 +207,5 @@ def draft_of(ranking: Ranking, shown_order: list[int]) -> dict[str, Any]:
         "places": [] if all_bad else places_of(ranking, shown_order),
         "comment": ranking.comment,
         "reasons": ranking.reasons,
+        "ratings": ratings_of(ranking, shown_order),
     }

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, UndoForm, first_problem, read_draft
 from annotate.models import Assignment, Flag, Membership, Project, RankingTask
+from annotate.models.projects import RATING_MAX
 from annotate.services.assignments import (
     Refused,
     current_assignment,
@@ -172,6 +173,9 @@ def show(
         "allow_all_bad": project.allow_all_bad,
         "ask_comment": project.ask_comment,
         "reasons": project.reasons,
+        "criteria": project.criteria,
+        "require_ratings": project.require_ratings,
+        "rating_values": range(1, RATING_MAX + 1),
         "flag_reasons": Flag.Reason.choices,
         "today": progress.today,
         "remaining": f"{progress.remaining:,}+" if progress.more else f"{progress.remaining:,}",
