@@ -18,10 +18,13 @@ from django.utils.translation import gettext_noop
 from annotate.models import Assignment, Membership, Project, RankingTask
 
 from .queue import take_next
+from .serving import count_served, current_practice, lease_known, must_practise
 
 State = Assignment.State
 EXPIRE_BATCH = 200
 LEASE_TRIES = 3
+# What is read under a membership's lock.
+GUARDED = ("role", "queue_place", "qualified_at", "paused_at", "pause_reason", "resumed_at", "served")
 DONE: dict[str, str] = {
     State.SKIPPED: gettext_noop("You have skipped this task already."),
     State.FLAGGED: gettext_noop("You have flagged this task already."),
@@ -56,11 +59,11 @@ class Shown:
 
 def lock_membership(membership: Membership) -> Membership:
     """The same membership, read anew under its row lock. Raises NotAMember when they were removed meanwhile."""
-    place = Membership.objects.present().select_for_update().values_list("role", "queue_place")
-    row = place.filter(pk=membership.pk).first()
+    row = Membership.objects.present().select_for_update().values(*GUARDED).filter(pk=membership.pk).first()
     if row is None:
         raise NotAMember(membership)
-    membership.role, membership.queue_place = row
+    for name, value in row.items():
+        setattr(membership, name, value)
     return membership
 
 
@@ -95,13 +98,17 @@ def current_assignment(*, membership: Membership) -> Assignment | None:
 def has_task(*, membership: Membership) -> bool:
     """Whether the ranking page would have a task for this person now: the one they hold, or a free one."""
     project = membership.project
-    if project.state != Project.State.ACTIVE or not membership.may_rank:
+    if project.state != Project.State.ACTIVE or not membership.may_rank or membership.paused_at:
         return False
+    if current_practice(membership=membership):
+        return True
     taken = Assignment.objects.filter(task=OuterRef("pk"), annotator_id=membership.user_id)
-    tasks = RankingTask.objects.filter(
-        project=project, state=RankingTask.State.OPEN, purpose=RankingTask.Purpose.RANKING
+    tasks = RankingTask.objects.filter(project=project, state=RankingTask.State.OPEN)
+    free = tasks.filter(
+        ~Exists(taken.exclude(state=State.EXPIRED)),
+        purpose=RankingTask.Purpose.RANKING,
+        overlap__gt=F("leased") + F("submitted"),
     )
-    free = tasks.filter(~Exists(taken.exclude(state=State.EXPIRED)), overlap__gt=F("leased") + F("submitted"))
     return tasks.filter(pk__in=_held(membership).values("task_id")).exists() or free.exists()
 
 
@@ -111,14 +118,18 @@ def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment |
     `may_hold=False` says that they are known to hold nothing, which spares a look.
     """
     project = membership.project
-    if project.state != Project.State.ACTIVE or not membership.may_rank:
+    if project.state != Project.State.ACTIVE or not membership.may_rank or membership.paused_at:
         return None
     if may_hold and (held := held_assignment(membership=membership)):
         if held.task.state == RankingTask.State.OPEN:
             return held
         give_back(task_id=held.task_id, assignment_id=held.pk)
+    if (known := lease_known(membership=membership)) or membership.paused_at:
+        return known
     for _try in range(LEASE_TRIES):
         leased = take_next(membership, timezone.now() + lease_time(project))
+        if leased is not None:
+            count_served(membership=membership)
         if leased is not None or not expire_leases(project=project):
             return leased
     return None
@@ -146,6 +157,16 @@ def lock_assignment(*, membership: Membership, pk: int) -> Assignment:
     assignment = mine.get()
     assignment.task = task
     return assignment
+
+
+def check_admitted(*, membership: Membership, task: RankingTask) -> None:
+    """Whether this person, whose membership is locked, may rank this task now. Raises Refused while they are paused, and for
+    practice that lies behind them.
+    """
+    if membership.paused_at:
+        raise Refused("paused", _("You are given no tasks just now. Your draft is kept; reload the page to see why."))
+    if task.purpose == RankingTask.Purpose.PRACTICE and not must_practise(membership):
+        raise Refused("task_closed", _("Practice is behind you: reload the page to go on with real tasks."))
 
 
 def check_rankable(assignment: Assignment) -> None:
@@ -188,6 +209,7 @@ def save_draft(*, membership: Membership, pk: int, token: Any, draft: dict[str, 
         raise Refused("stale", _("This task was finished or opened anew elsewhere. Reload the page."))
     with transaction.atomic():
         assignment = lock_assignment(membership=membership, pk=pk)
+        check_admitted(membership=membership, task=assignment.task)
         check_rankable(assignment)
         if held_assignment(membership=membership) is None:
             RankingTask.objects.filter(pk=assignment.task_id).update(leased=F("leased") + 1)
@@ -202,6 +224,8 @@ def skip(*, membership: Membership, pk: int) -> None:
         return
     if assignment.state in (State.SUBMITTED, State.FLAGGED):
         raise Refused("already_done", _(DONE[assignment.state]))
+    if assignment.task.purpose == RankingTask.Purpose.PRACTICE:
+        raise Refused("practice", _("Practice is not skipped: give the order that you think best."), 422)
     end_unranked(assignment=assignment, state=State.SKIPPED)
 
 

@@ -219,7 +219,7 @@ def find_candidates(project: Project) -> list[tuple[RankingTask, int]]:
         agreement__gte=1 - 1e-9,
         submitted__gte=2,
     )
-    found = []
+    found: list[tuple[RankingTask, int]] = []
     for task in agreed.select_related("prompt").order_by("-submitted", "pk")[: 5 * CANDIDATES]:
         if consensus(task) and len(found) < CANDIDATES:
             found.append((task, task.submitted))

@@ -2,6 +2,7 @@
 
 import uuid
 from statistics import fmean
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F, QuerySet
@@ -45,13 +46,13 @@ def _judge_gold(membership: Membership) -> None:
     )
     if membership.resumed_at:
         answered = answered.filter(created_at__gt=membership.resumed_at)
-    latest = list(answered.order_by("-created_at").values_list("accuracy", flat=True)[: project.gold_window])
+    latest: list[Any] = list(answered.order_by("-created_at").values_list("accuracy", flat=True)[: project.gold_window])
     if len(latest) < project.gold_window:
         return
     percent = 100 * fmean(latest)
     if percent >= project.gold_threshold - 1e-9:
         return
-    details = {"percent": round(percent, 1), "tasks": len(latest), "needed": project.gold_threshold}
+    details: dict[str, object] = {"percent": round(percent, 1), "tasks": len(latest), "needed": project.gold_threshold}
     _pause(member=membership, reason=PauseReason.GOLD, actor=None, details=details)
 
 

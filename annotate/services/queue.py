@@ -35,7 +35,7 @@ WITH taken AS MATERIALIZED (
         SELECT t.id, t.priority, t.disagreement, t.leased + t.submitted AS ranked, 0 AS part
         FROM annotate_assignment a JOIN annotate_rankingtask t ON t.id = a.task_id
         WHERE a.annotator_id = %(annotator)s AND a.project_id = %(project)s AND a.state = 'expired'
-          AND t.state = 'open' AND t.overlap > t.leased + t.submitted
+          AND t.state = 'open' AND t.purpose <> 'practice' AND t.overlap > t.leased + t.submitted
         ORDER BY a.draft IS NULL, a.ended_at DESC LIMIT 1 FOR UPDATE OF t SKIP LOCKED
     ) lapsed
     UNION ALL SELECT * FROM (
