@@ -15,6 +15,8 @@ from annotate.models import Assignment, Membership
 HEAD, AHEAD = 32, 64
 # After so many tasks taken at one's own place the queue is looked through from the top again.
 STEPS = 50
+# So many of one's own tasks are hashed to step over them; few enough that Postgres always does it in memory.
+HASHED = 50_000
 
 ORDER = "t.priority * -1, t.disagreement * -1.0, t.leased + t.submitted, t.id"
 FREE = """t.project_id = %(project)s AND t.state = 'open' AND t.purpose = 'ranking' AND t.overlap > t.leased + t.submitted"""
@@ -57,7 +59,9 @@ WITH taken AS MATERIALIZED (
     ) ahead
     UNION ALL SELECT * FROM (
         SELECT t.id, t.priority, t.disagreement, t.leased + t.submitted, 3 FROM annotate_rankingtask t
-        WHERE {FREE} AND {NEW_TO_THEM}
+        WHERE {FREE} AND {NEW_TO_THEM} AND t.id NOT IN (
+            SELECT a.task_id FROM annotate_assignment a
+            WHERE a.annotator_id = %(annotator)s AND a.project_id = %(project)s AND a.state <> 'expired' LIMIT {HASHED})
         ORDER BY {ORDER} LIMIT 1 FOR UPDATE OF t SKIP LOCKED
     ) anywhere
     LIMIT 1
