@@ -38,7 +38,7 @@ function pressInRating(group, key) {
   const box = group.querySelector(`input[value="${CSS.escape(key)}"]`);
   if (box) {
     rate(group, key);
-    box.focus();
+    box.focus({ preventScroll: true });
     return true;
   }
   if (!["0", "Delete", "Backspace"].includes(key)) return /^\d$/.test(key) ? false : null;

@@ -474,7 +474,7 @@ document.addEventListener("keydown", (event) => {
   if (key === "Enter") {
     const ours = !target.closest("button, a, summary, input") || target.closest(".pick, .chip, .place-button, .puts");
     if (!ours || !form) return;
-    if (isReady() || !target.closest("button")) {
+    if (isComplete() || !target.closest("button")) {
       event.preventDefault();
       if (!event.repeat) submit();
     }
