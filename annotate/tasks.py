@@ -3,7 +3,7 @@
 from celery import shared_task
 
 from annotate import jobs
-from annotate.models import DatasetVersion, Import
+from annotate.models import DatasetVersion, Import, QualityReport
 from annotate.services import assignments
 from annotate.services.datasets import build_version
 from annotate.services.imports import run_import as read_import
@@ -23,10 +23,21 @@ def build_dataset_version(pk: int) -> None:
         build_version(version)
 
 
+@shared_task(name="annotate.build_quality_report")
+def build_quality_report(pk: int) -> None:
+    # numpy, scipy and pandas are for the worker alone, and only once there is a report to compute.
+    from annotate.quality.report import build_report
+
+    report = jobs.claim(QualityReport, pk)
+    if report:
+        build_report(report)
+
+
 @shared_task(name="annotate.reap_jobs")
 def reap_jobs() -> None:
     jobs.reap(Import, run_import)
     jobs.reap(DatasetVersion, build_dataset_version)
+    jobs.reap(QualityReport, build_quality_report)
 
 
 @shared_task(name="annotate.expire_leases")

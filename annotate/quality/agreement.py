@@ -1,0 +1,123 @@
+"""Whether annotators agree: Kendall's τ-b between two rankings, Krippendorff's α over all of them.
+
+Shapes: R rankings, K columns (completions by id, 0 where there is none), P = K (K - 1) / 2 pairs of columns, V distinct values.
+"""
+
+from collections.abc import Sequence
+from itertools import combinations
+from math import sqrt
+from typing import Literal
+
+import numpy as np
+
+from .intervals import Array
+
+# Places k / (2 (n - 1)), k = 0 … 2 (n - 1), of up to nine completions are all whole multiples of 1 / 1680.
+PLACES = 1680
+
+
+def mean_tau(rank_vectors: Sequence[Sequence[int]]) -> float | None:
+    """Mean τ-b over all pairs of rankings of one task; None if no pair has one.
+
+    Each vector holds the ranks of the same completions in the same order, 1 is best, equal is a tie. A ranking that ties all
+    has no τ-b with any other. mean_tau([[1, 2, 3], [1, 2, 3], [3, 2, 1]]) is (1 - 1 - 1) / 3.
+    """
+    signs = [[(a > b) - (a < b) for a, b in combinations(ranks, 2)] for ranks in rank_vectors]
+    norms = [sum(sign * sign for sign in one) for one in signs]
+    taus = [
+        sum(a * b for a, b in zip(signs[i], signs[j], strict=True)) / sqrt(norms[i] * norms[j])
+        for i, j in combinations(range(len(signs)), 2)
+        if norms[i] and norms[j]
+    ]
+    return sum(taus) / len(taus) if taus else None
+
+
+def signs_of(ranks: Array) -> Array:
+    """(R, K) ranks → (R, P): -1 where the first of two columns is better, 1 where it is worse, 0 for ties and missing ones."""
+    pairs = list(combinations(range(ranks.shape[1]), 2))
+    signs = np.zeros((len(ranks), len(pairs)), dtype=np.int8)
+    for index, (i, j) in enumerate(pairs):
+        present = (ranks[:, i] > 0) & (ranks[:, j] > 0)
+        signs[:, index] = np.where(present, np.sign(ranks[:, i] - ranks[:, j]), 0)
+    return signs
+
+
+def pairs_within(group: Array) -> tuple[Array, Array]:
+    """All pairs of rows of the same group, for a sorted `group` (N,): (first rows, second rows)."""
+    firsts, seconds = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    largest = int(np.bincount(group).max()) if len(group) else 0
+    for step in range(1, largest):
+        first = np.flatnonzero(group[step:] == group[:-step])
+        firsts.append(first)
+        seconds.append(first + step)
+    return np.concatenate(firsts), np.concatenate(seconds)
+
+
+def tau_b(signs: Array, first: Array, second: Array) -> Array:
+    """Kendall 1945: concordant minus discordant pairs over √(untied in one · untied in the other), (N,); NaN if one ties all.
+
+    `signs` (R, P) from `signs_of`; `first` and `second` (N,) are rows of it.
+    """
+    untied = np.abs(signs).sum(axis=1, dtype=np.int32)
+    taus = np.empty(len(first))
+    for start in range(0, len(first), 100_000):
+        rows = slice(start, start + 100_000)
+        i, j = first[rows], second[rows]
+        together = np.einsum("np,np->n", signs[i], signs[j], dtype=np.int32)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            taus[rows] = together / np.sqrt(untied[i] * untied[j])
+    return taus
+
+
+def places_of(ranks: Array) -> Array:
+    """(R, K) ranks → (R, K) places from 0 (best) to PLACES (worst), ties at the middle of the places they share, -1 missing.
+
+    The place is (mid-rank - 1) / (n - 1), n being the ranking's completions. So the mean place is the middle whatever was tied
+    and however many completions a task has: rankings of tasks of different size can be pooled.
+    """
+    places = np.full(ranks.shape, -1, dtype=np.int16)
+    for start in range(0, len(ranks), 50_000):
+        part = ranks[start : start + 50_000].astype(np.int16)
+        present = part > 0
+        better = ((part[:, None, :] < part[:, :, None]) & present[:, None, :]).sum(axis=2)
+        level = ((part[:, None, :] == part[:, :, None]) & present[:, None, :]).sum(axis=2)
+        twice = 2 * better + level - 1
+        scale = PLACES // (2 * np.maximum(present.sum(axis=1) - 1, 1))
+        places[start : start + 50_000] = np.where(present, twice * scale[:, None], -1)
+    return places
+
+
+def alpha_of(
+    coincidences: Array, *, level: Literal["nominal", "ordinal", "interval"] = "ordinal", values: Array | None = None
+) -> Array:
+    """Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", from coincidence matrices (…, V, V) → (…); NaN if
+    undefined, because no two values were paired or all were the same.
+
+    The rows of a matrix are the values in their order; `values` (V,) is needed for intervals alone. The `krippendorff` package
+    gives the same numbers (a test compares), but takes V² numbers for each unit at once and cannot weigh units, as resampling
+    tasks needs it.
+    """
+    totals = coincidences.sum(axis=-1)
+    if level == "nominal":
+        distances = 1.0 - np.eye(totals.shape[-1])
+    else:
+        # The ordinal distance between two values is the number of observations between their middles.
+        scale = np.cumsum(totals, axis=-1) - totals / 2 if level == "ordinal" else np.asarray(values, dtype=float)
+        distances = (scale[..., :, None] - scale[..., None, :]) ** 2
+    observed = (coincidences * distances).sum(axis=(-1, -2))
+    by_chance = (totals[..., :, None] * totals[..., None, :] * distances).sum(axis=(-1, -2))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(1 - observed * (totals.sum(axis=-1) - 1) / by_chance)
+
+
+def coincidences_of(unit: Array, code: Array, values: int) -> tuple[Array, Array, Array]:
+    """The entries of a coincidence matrix: (row (N,), cell (N,), weight (N,)).
+
+    `unit` (M,) is sorted; `code` (M,) is the value's place among `values`. Row: the entry's first observation, to tell its
+    task; cell: first code · values + second code; each pair is there in both directions.
+    """
+    first, second = pairs_within(unit)
+    size = np.bincount(unit, minlength=1)
+    weight = 1.0 / (size[unit[first]] - 1) if len(first) else np.zeros(0)
+    cells = np.concatenate([code[first] * values + code[second], code[second] * values + code[first]])
+    return np.concatenate([first, first]), cells, np.concatenate([weight, weight])

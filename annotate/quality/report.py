@@ -1,0 +1,85 @@
+"""Computes a queued QualityReport: reads the rankings once, asks every module of this package, stores plain JSON.
+
+docs/quality.md says what each key of `results` means.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.db import OperationalError
+from django.utils.translation import gettext as _
+
+from annotate import jobs
+from annotate.models import QualityReport
+
+from .leaders import leaderboard
+from .overview import overview
+from .reading import Filters, read_rankings
+
+logger = logging.getLogger("podium.quality")
+
+
+def build_report(report: QualityReport) -> None:
+    """Compute a claimed report and end the job.
+
+    Raises OperationalError when the database is away: the job is taken up again once its lease ends.
+    """
+    try:
+        results = compute(report, beat=lambda: jobs.beat(report))
+        jobs.finish(report, QualityReport.State.SUCCEEDED, results=results)
+        QualityReport.objects.filter(
+            project_id=report.project_id, kind=report.kind, filters=report.filters, pk__lt=report.pk
+        ).exclude(state__in=QualityReport.ACTIVE).delete()
+    except jobs.Fenced:
+        logger.warning("report %s was taken over by another worker", report.pk)
+    except jobs.Cancelled:
+        _end(report, QualityReport.State.CANCELLED)
+    except OperationalError:
+        raise
+    except Exception:
+        reference = uuid.uuid4().hex[:8]
+        logger.exception("report %s failed, reference %s", report.pk, reference)
+        reason = _("Something went wrong on our side; the log has it as %s.") % reference
+        _end(report, QualityReport.State.FAILED, error=reason)
+
+
+def _end(report: QualityReport, state: jobs.Job.State, **changes: Any) -> None:
+    try:
+        jobs.finish(report, state, **changes)
+    except jobs.Fenced:
+        logger.warning("report %s was taken over by another worker", report.pk)
+
+
+def compute(report: QualityReport, *, beat: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """What `results` will hold."""
+    filters = filters_of(report.filters)
+    rankings = read_rankings(
+        project=report.project_id,
+        as_of=report.as_of,
+        filters=filters,
+        criteria=criteria_of(report, filters),
+        beat=beat,
+    )
+    if report.kind == QualityReport.Kind.LEADERBOARD:
+        return leaderboard(rankings, filters.criterion, beat)
+    return overview(rankings, project=report.project_id, as_of=report.as_of, filters=filters, beat=beat)
+
+
+def criteria_of(report: QualityReport, filters: Filters) -> list[str]:
+    if report.kind == QualityReport.Kind.LEADERBOARD:
+        return [filters.criterion] if filters.criterion else []
+    return [str(name) for name in report.project.criteria]
+
+
+def filters_of(value: dict[str, Any]) -> Filters:
+    """The filters as `services.reports` stored them."""
+    return Filters(
+        since=datetime.fromisoformat(value["since"]) if value.get("since") else None,
+        until=datetime.fromisoformat(value["until"]) if value.get("until") else None,
+        annotators=tuple(value.get("annotators", ())),
+        criterion=value.get("criterion", ""),
+        tag=value.get("tag", ""),
+    )
