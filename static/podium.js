@@ -38,7 +38,10 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-const timeFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+// In the page's language; of its regional forms, the reader's.
+const language = document.documentElement.lang;
+const locale = navigator.languages.find((name) => name.split("-")[0] === language) ?? language;
+const timeFormat = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 
 function localTimes(root) {
   for (const element of root.querySelectorAll("time[datetime]:not([data-local])")) {
@@ -47,8 +50,10 @@ function localTimes(root) {
     if (Number.isNaN(when.getTime()) || !value.includes("T")) continue;
     element.dataset.local = "";
     element.title = timeFormat.format(when);
-    // "3 minutes ago" says more than a date; a date is said in the reader's own zone.
-    if (/^\d{4}-/.test(element.textContent.trim())) element.textContent = timeFormat.format(when);
+    // "3 minutes ago" says more than a date; a date is said in the reader's own zone, unless its zone stands with it.
+    if (/\d{4}|\d:\d/.test(element.textContent) && !element.textContent.includes("UTC")) {
+      element.textContent = timeFormat.format(when);
+    }
   }
 }
 localTimes(document);
