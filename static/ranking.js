@@ -255,7 +255,7 @@ async function goOn(url, fields, done) {
   begin();
   scrollTo(0, 0);
   (byId("task-head") ?? byId("no-task"))?.focus({ preventScroll: true });
-  say(phrase(done));
+  say(byId("task").querySelector("[data-spoken]")?.dataset.spoken ?? phrase(done));
 }
 
 function fields(values) {

@@ -31,6 +31,7 @@ from annotate.services.flags import raise_flag
 from annotate.services.progress import count_progress
 from annotate.services.rankings import last_ranking, letters, submit_ranking, undo_last
 from annotate.text import render_markdown
+from annotate.views.practice import describe_practice, is_practice, practice_feedback
 
 ranker = member_required(Role.ANNOTATOR, Role.ADMIN)
 ranking_script = member_required(Role.ANNOTATOR, Role.ADMIN, scripted=True)
@@ -72,6 +73,8 @@ def rank_submit(request: ProjectRequest, pk: int) -> HttpResponse:
         if not form.is_valid():
             return refusal("invalid", form.problem, 422)
         stored = submit_ranking(membership=membership, assignment=assignment, **form.cleaned_data)
+        if is_practice(assignment):
+            return practice_feedback(request, assignment)
         was_held = stored and assignment.state == Assignment.State.LEASED
         following = lease_next(membership=membership, may_hold=not was_held)
     undo_token = assignment.token if stored else undoable(membership)
@@ -153,7 +156,7 @@ def show_next(request: ProjectRequest) -> HttpResponse:
 
 def undoable(membership: Membership) -> uuid.UUID | None:
     """The token of the submission that undo would take back."""
-    ranking = last_ranking(membership=membership)
+    ranking = None if membership.paused_at else last_ranking(membership=membership)
     return ranking.token if ranking else None
 
 
@@ -164,6 +167,7 @@ def show(
     membership = request.membership
     project = membership.project
     progress = count_progress(membership=membership)
+    practice = describe_practice(membership, assignment)
     context = {
         "project": project,
         "membership": membership,
@@ -180,6 +184,8 @@ def show(
         "today": progress.today,
         "remaining": f"{progress.remaining:,}+" if progress.more else f"{progress.remaining:,}",
         "undo_token": undo_token,
+        "practice": practice,
+        "introduce": practice and practice["is_first"] and "begin" not in request.GET,
     }
     return render(request, "annotate/rank.html#task" if partial else "annotate/rank.html", context)
 
@@ -212,4 +218,6 @@ def describe(assignment: Assignment) -> dict[str, Any]:
 def explain_empty(membership: Membership) -> str:
     if membership.project.state != Project.State.ACTIVE:
         return membership.project.state
+    if membership.paused_at:
+        return "member_paused"
     return "none_left" if RankingTask.objects.filter(project=membership.project).exists() else "no_tasks"
