@@ -1,17 +1,40 @@
 from django.urls import URLPattern, path
 
-from annotate.views import datasets, flags, guidelines, home, imports, members, projects, prompts, ranking, settings
+from annotate.views import (
+    adjudication,
+    datasets,
+    flags,
+    guidelines,
+    home,
+    imports,
+    invitations,
+    known,
+    members,
+    projects,
+    prompts,
+    ranking,
+    settings,
+    tasks,
+)
 
 P = "projects/<slug:slug>/"
 
 urlpatterns: list[URLPattern] = [
     path("", home.home, name="home"),
     path("projects/new", projects.project_new, name="project_new"),
+    path("join", invitations.joining, name="joining"),
+    path("join/<str:token>", invitations.join, name="join"),
     path(P, projects.project, name="project"),
     path(P + "settings", settings.project_settings, name="project_settings"),
     path(P + "settings/state", settings.project_state, name="project_state"),
     path(P + "members", members.project_members, name="project_members"),
     path(P + "members/<int:pk>", members.project_member, name="project_member"),
+    path(P + "invitations", invitations.invitation_create, name="invitation_create"),
+    path(P + "invitations/<int:pk>/revoke", invitations.invitation_revoke, name="invitation_revoke"),
+    path(P + "members/<int:pk>/pause", known.member_pause, name="member_pause"),
+    path(P + "known", known.known_tasks, name="known_tasks"),
+    path(P + "known/add", known.known_task_add, name="known_task_add"),
+    path(P + "known/<int:pk>", known.known_task, name="known_task"),
     path(P + "guidelines", guidelines.guidelines, name="guidelines"),
     path(P + "rank", ranking.rank, name="rank"),
     path(P + "rank/<int:pk>/submit", ranking.rank_submit, name="rank_submit"),
@@ -22,6 +45,10 @@ urlpatterns: list[URLPattern] = [
     path(P + "rank/undo", ranking.rank_undo, name="rank_undo"),
     path(P + "flags", flags.flags, name="flags"),
     path(P + "flags/<int:pk>", flags.flag_settle, name="flag_settle"),
+    path(P + "tasks/<int:pk>", tasks.task, name="task"),
+    path(P + "tasks/<int:pk>/state", tasks.task_state, name="task_state"),
+    path(P + "tasks/<int:pk>/decide", adjudication.task_decide, name="task_decide"),
+    path(P + "adjudication", adjudication.adjudication, name="adjudication"),
     path(P + "prompts", prompts.prompts, name="prompts"),
     path(P + "prompts/<int:pk>", prompts.prompt, name="prompt"),
     path(P + "demonstrations/<int:pk>/withdraw", prompts.demonstration_withdraw, name="demonstration_withdraw"),

@@ -28,7 +28,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """
     exception = sys.exception()
     reference = secrets.token_hex(4)
-    logger.error("%s %s failed, reference %s", request.method, request.path, reference, exc_info=exception)
+    path = "/join/…" if request.path.startswith("/join/") else request.path  # an invitation's token is a secret
+    logger.error("%s %s failed, reference %s", request.method, path, reference, exc_info=exception)
     status = status_of(exception)
     return HttpResponse(render_to_string("error.html", {"status": status, "reference": reference}), status=status)
 

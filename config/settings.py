@@ -142,11 +142,12 @@ ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = True
 ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_RATE_LIMITS = {"join": "60/m/ip"}  # opening an invitation, joining by it; the others are allauth's own
 # Trusted only when a proxy of ours sets X-Forwarded-For; otherwise anyone could dodge the sign-in rate limit.
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", 0)
 EMAIL_BACKEND = env.str("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
 
-# In Postgres, so that signing in and ranking need nothing but the database. It holds only sign-in rate limits.
+# In Postgres, so that signing in and ranking need nothing but the database. It holds only rate limits.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "django_cache"}}
 
 LANGUAGE_CODE = "en"
@@ -184,6 +185,7 @@ CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 # A round that nobody took before the next one is due is not worth making.
 CELERY_BEAT_SCHEDULE = {
     "expire-leases": {"task": "annotate.expire_leases", "schedule": 30.0, "options": {"expires": 30}},
+    "compare-rankings": {"task": "annotate.compare_rankings", "schedule": 60.0, "options": {"expires": 60}},
     "reap-jobs": {"task": "annotate.reap_jobs", "schedule": 15.0, "options": {"expires": 15}},
     "reap-runs": {"task": "training.reap_runs", "schedule": 15.0, "options": {"expires": 15}},
 }

@@ -3,11 +3,13 @@
 import pytest
 from django.urls import get_resolver, reverse
 
-from annotate.models import DatasetVersion, Demonstration, Flag, Import, Membership, Source
+from annotate.models import DatasetVersion, Demonstration, Flag, Import, Invitation, Membership, Source
 from tests.conftest import make_task, signed_in
 from training.models import Checkpoint, Run, RunInput
 from training.recipes.arguments import parse_arguments, to_json
 
+# Invitations: whoever has the link (tests/annotate/test_invitations.py).
+ANYONE = {"join", "joining"}
 # The least that somebody must be. Annotators and researchers do not include each other; an admin is both.
 MAY = {
     "signed in": {"home", "project_new"},
@@ -16,13 +18,14 @@ MAY = {
         *("rank", "rank_submit", "rank_skip", "rank_flag", "rank_draft", "rank_demonstration", "rank_undo"),
     },
     "researcher": {
-        *("prompts", "prompt", "datasets", "dataset", "dataset_download", "dataset_cancel"),
+        *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_cancel"),
         *("runs", "run", "run_log", "run_metrics", "run_chart", "checkpoints", "checkpoint"),
     },
     "admin": {
         *("project_settings", "project_state", "project_members", "project_member", "flags", "flag_settle"),
+        *("invitation_create", "invitation_revoke"),
         *("imports", "import", "import_refused", "import_cancel"),
-        "demonstration_withdraw",
+        *("adjudication", "task_decide", "task_state", "demonstration_withdraw"),
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
     },
 }
@@ -38,7 +41,7 @@ def named_patterns(resolver):
 
 
 def test_every_address_is_in_the_table_once():
-    assert sorted(named_patterns(get_resolver())) == NAMES
+    assert sorted(named_patterns(get_resolver())) == sorted({*NAMES, *ANYONE})
     assert sum(map(len, MAY.values())) == len(NAMES)
 
 
@@ -60,12 +63,16 @@ def address(name, project, bob):
         "project": Membership.objects.get(user=bob),
         "flag": Flag.objects.create(project=project, task=task, raised_by=bob, reason="x"),
         "prompt": task.prompt,
+        "task": task,
         "demonstration": Demonstration.objects.create(
             project=project, completion=task.completions.all()[0], author=bob
         ),
         "import": Import.objects.create(project=project, created_by=bob, file_name="a.jsonl", file="imports/a"),
         "run": run,
         "checkpoint": checkpoint,
+        "invitation": Invitation.objects.create(
+            project=project, role="annotator", token_hash="0" * 64, created_by=bob, expires_at=project.created_at
+        ),
     }
     wanted = next(pattern for pattern in get_resolver().reverse_dict.getlist(name))[0][0][1]
     values = {"slug": project.slug, "number": version.number, "method": "generate", "key": "loss"}

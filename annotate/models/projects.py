@@ -5,6 +5,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from .users import User
@@ -205,6 +206,12 @@ class Membership(models.Model):
 class Invitation(models.Model):
     """A link by which people join a project in a role, until it expires, is used up or revoked."""
 
+    class State(models.TextChoices):
+        OPEN = "open", _("Open")
+        USED_UP = "used_up", _("Used up")
+        EXPIRED = "expired", _("Expired")
+        REVOKED = "revoked", _("Revoked")
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="invitations")
     role = models.CharField(max_length=10, choices=Membership.Role)
     token_hash = models.CharField(
@@ -223,3 +230,11 @@ class Invitation(models.Model):
             models.CheckConstraint(condition=Q(max_uses__gte=F("uses")), name="invitation_never_beyond_max_uses")
         ]
         indexes = [models.Index(fields=["project", "-id"], name="invitation_by_project")]
+
+    @property
+    def state(self) -> "Invitation.State":
+        if self.revoked_at:
+            return self.State.REVOKED
+        if self.uses >= self.max_uses:
+            return self.State.USED_UP
+        return self.State.EXPIRED if self.expires_at <= timezone.now() else self.State.OPEN

@@ -1,13 +1,17 @@
 from django.contrib import messages
+from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import ProjectRequest, Role, member_required
+from annotate.forms.invitations import InvitationForm
 from annotate.forms.projects import MemberForm, RoleForm
 from annotate.services.assignments import Refused
 from annotate.services.projects import add_member, change_role, remove_member
+
+PAGE, LINKS = 50, 50
 
 
 @require_http_methods(["GET", "POST"])
@@ -16,18 +20,40 @@ def project_members(request: ProjectRequest) -> HttpResponse:
     membership = request.membership
     form = MemberForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
+        person = form.cleaned_data["person"]
         try:
-            add_member(membership=membership, user=form.cleaned_data["person"], role=form.cleaned_data["role"])
+            add_member(membership=membership, user=person, role=form.cleaned_data["role"])
         except Refused as refused:
             form.add_error("person", refused.message)
         else:
+            messages.success(request, _("%(name)s is a member now.") % {"name": person.username})
             return redirect("project_members", membership.project.slug)
+    return show_members(request, form=form)
+
+
+def show_members(
+    request: ProjectRequest,
+    *,
+    form: MemberForm | None = None,
+    invitation_form: InvitationForm | None = None,
+    new_link: str = "",
+) -> HttpResponse:
+    """The members page; `new_link` is shown on it this once."""
+    project = request.membership.project
+    wanted = request.GET.get("q", "").replace("\0", "").strip()[:150]
+    members = project.memberships.present().select_related("user").order_by("user__username", "pk")
+    if wanted:
+        members = members.filter(user__username__icontains=wanted)
     context = {
-        "project": membership.project,
-        "membership": membership,
-        "members": membership.project.memberships.present().select_related("user").order_by("user__username"),
+        "project": project,
+        "membership": request.membership,
+        "page": Paginator(members, PAGE).get_page(request.GET.get("page")),
+        "wanted": wanted,
         "roles": Role.choices,
-        "form": form,
+        "form": form or MemberForm(),
+        "invitation_form": invitation_form or InvitationForm(),
+        "invitations": project.invitations.select_related("created_by").order_by("-pk")[:LINKS],
+        "new_link": new_link,
     }
     return render(request, "annotate/members.html", context)
 
