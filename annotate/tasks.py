@@ -4,7 +4,7 @@ from celery import shared_task
 
 from annotate import jobs
 from annotate.models import DatasetVersion, Import, QualityReport
-from annotate.services import assignments
+from annotate.services import adjudication, assignments
 from annotate.services.datasets import build_version
 from annotate.services.imports import run_import as read_import
 
@@ -43,3 +43,8 @@ def reap_jobs() -> None:
 @shared_task(name="annotate.expire_leases")
 def expire_leases() -> None:
     assignments.expire_leases()
+
+
+@shared_task(name="annotate.compare_rankings")
+def compare_rankings() -> None:
+    adjudication.compare_rankings()

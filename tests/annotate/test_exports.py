@@ -14,7 +14,7 @@ from django.urls import reverse
 
 from annotate.formats.exporting import FORMATS, SHAPES, loading_lines
 from annotate.models import DatasetVersion, Prompt, content_hash
-from tests.annotate.test_datasets import build, demonstrate, rank
+from tests.annotate.rows import build, demonstrate, rank
 from tests.conftest import make_task, signed_in
 from tests.recipes.tiny import ENVIRONMENT, save_tiny_model
 
