@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from django import forms
 from django.forms.boundfield import BoundField
 from django.utils.html import format_html
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from annotate.jobs import Job
@@ -13,13 +14,21 @@ from annotate.models import DatasetVersion, Project
 from training.models import Checkpoint
 from training.recipes.arguments import METHODS, PACKAGED_MODELS
 
-# Where TRL's name of an argument, its underscores taken away, is no label.
+# What people call the arguments, which bear TRL's names, and their choices.
 LABELS = {
+    "learning_rate": _("Learning rate"),
     "num_train_epochs": _("Epochs"),
     "max_steps": _("Most steps"),
     "per_device_train_batch_size": _("Batch size"),
     "gradient_accumulation_steps": _("Batches per step"),
     "max_length": _("Longest text"),
+    "warmup_steps": _("Warm-up steps"),
+    "weight_decay": _("Weight decay"),
+    "gradient_checkpointing": _("Gradient checkpointing"),
+    "seed": _("Seed"),
+    "train_on": _("Train on"),
+    "ties": _("Ties"),
+    "temperature": _("Temperature"),
     "use_peft": _("LoRA adapter only"),
     "lora_r": _("LoRA rank"),
     "lora_alpha": _("LoRA scale"),
@@ -37,6 +46,17 @@ LABELS = {
     "top_p": _("Nucleus (top p)"),
     "max_new_tokens": _("Longest completion"),
     "batch_size": _("Prompts at once"),
+}
+CHOICES = {
+    "linear": _("linear"),
+    "cosine": _("cosine"),
+    "constant": _("constant"),
+    "constant_with_warmup": _("constant with warm-up"),
+    "demonstrations": _("demonstrations"),
+    "best": _("best completions"),
+    "both": _("both of them"),
+    "half": _("half a win for each"),
+    "drop": _("left out"),
 }
 
 
@@ -111,14 +131,14 @@ class RunForm(forms.Form):
 def argument_field(name: str, hint: Any, default: Any, about: dict[str, Any]) -> forms.Field:
     """The field of one argument. TRL's name stands in the help, for who knows it from there or uses the command line."""
     shared: dict[str, Any] = {
-        "label": LABELS.get(name) or name.replace("_", " ").capitalize(),
-        "help_text": format_html("{} <code>{}</code>", about["help"], name),
+        "label": LABELS[name],
+        "help_text": format_html("{} <code>{}</code>", gettext(about["help"]), name),
         "initial": default,
     }
     if hint is bool:
         return forms.BooleanField(required=False, **shared)
     if get_origin(hint) is Literal:
-        return forms.ChoiceField(choices=[(choice, choice.replace("_", " ")) for choice in get_args(hint)], **shared)
+        return forms.ChoiceField(choices=[(choice, CHOICES[choice]) for choice in get_args(hint)], **shared)
     shared |= {"min_value": about["minimum"], "max_value": about["maximum"]}
     if hint is int:
         return forms.IntegerField(**shared)
@@ -131,7 +151,7 @@ class RunFilterForm(forms.Form):
     method = forms.ChoiceField(
         label=_("Method"),
         required=False,
-        choices=[("", _("All methods")), *((m.name, m.title) for m in METHODS.values())],
+        choices=lambda: [("", gettext("All methods")), *((m.name, gettext(m.title)) for m in METHODS.values())],
     )
     state = forms.ChoiceField(label=_("State"), required=False, choices=[("", _("All states")), *Job.State.choices])
 
@@ -145,7 +165,11 @@ class BaseModelForm(forms.Form):
             ("hub", _("The Hugging Face hub")),
         ],
     )
-    packaged = forms.ChoiceField(label=_("Packaged model"), required=False, choices=list(PACKAGED_MODELS.items()))
+    packaged = forms.ChoiceField(
+        label=_("Packaged model"),
+        required=False,
+        choices=lambda: [(name, gettext(about)) for name, about in PACKAGED_MODELS.items()],
+    )
     place = forms.CharField(
         label=_("Folder or hub name"),
         required=False,

@@ -5,6 +5,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from annotate.numbers import grouped, rounded, significant
+
 LABELS = {
     "eval_accuracy": gettext_lazy("Held-out accuracy"),
     "eval_rewards/accuracies": gettext_lazy("Held-out accuracy"),
@@ -38,7 +40,11 @@ def final_figures(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _with_interval(name: str, metrics: dict[str, Any]) -> str:
-    value, low, high = (metrics.get(name + end) for end in ("", "_low", "_high"))
+    value: int | float = metrics[name]
+    low, high = metrics.get(f"{name}_low"), metrics.get(f"{name}_high")
     if isinstance(low, int | float) and isinstance(high, int | float):
-        return _("%(value).3f (95 %% interval %(low).3f to %(high).3f)") % {"value": value, "low": low, "high": high}
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+        numbers = {"value": value, "low": low, "high": high}
+        return _("%(value)s (95 %% interval %(low)s to %(high)s)") % {
+            key: rounded(number, 3) for key, number in numbers.items()
+        }
+    return grouped(value) if isinstance(value, int) else significant(value)

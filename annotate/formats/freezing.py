@@ -159,7 +159,7 @@ def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[st
             has_turns = has_turns or any(len(prompt) > 1 for prompt in columns["prompt"])
             writer.write_table(_rankings_table(columns))
             share = counts["rankings"] / max(total, 1)
-            jobs.beat(version, progress=min(share, 0.99), progress_note=f"{counts['rankings']:,} / {total:,}")
+            jobs.beat(version, progress=min(share, 0.99), progress_note=f"{counts['rankings']} / {total}")
     with _writer(folder / "demonstrations.parquet", DEMONSTRATIONS) as writer:
         for rows in _chunks(WRITTEN, values, ahead=20):
             columns = _demonstrations(rows, version.test_fraction, counts)

@@ -8,6 +8,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.models import K_MAX, completion_hash, content_hash
+from annotate.numbers import grouped
 from annotate.reasoning import split_reasoning
 
 from .errors import MAX_METADATA, MAX_TEXT, RowError, UnknownColumns
@@ -193,7 +194,8 @@ def _text(value: Any, name: str, limit: int = MAX_TEXT, *, empty: bool = False) 
     if size > limit:
         raise RowError(
             name,
-            _("Is %(size)s bytes long; at most %(limit)s are taken.") % {"size": f"{size:,}", "limit": f"{limit:,}"},
+            _("Is %(size)s bytes long; at most %(limit)s are taken.")
+            % {"size": grouped(size), "limit": grouped(limit)},
         )
     return value
 
@@ -226,7 +228,7 @@ def _as_prompt(value: Any, name: str) -> list[Message]:
     if messages[-1]["role"] != "user":
         raise RowError(name, _("Must end with a message of the user."))
     if sum(len(message["content"]) for message in messages) > MAX_TEXT:
-        raise RowError(name, _("Is longer than %(limit)s characters in all.") % {"limit": f"{MAX_TEXT:,}"})
+        raise RowError(name, _("Is longer than %(limit)s characters in all.") % {"limit": grouped(MAX_TEXT)})
     return messages
 
 

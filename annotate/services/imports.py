@@ -22,6 +22,7 @@ from annotate.formats.errors import FileError, RowError, UnknownColumns, printab
 from annotate.formats.reading import Record, RecordFile, kind_of, open_records
 from annotate.formats.shapes import Columns, Row, to_row
 from annotate.models import Import, Project, RefusedRow, Source, User, record
+from annotate.numbers import grouped
 
 from .intake import add_rows
 
@@ -191,7 +192,7 @@ def _check_sources(row: Row, sources: set[str], taken: set[str]) -> None:
         raise RowError("source", _("“%(name)s” is a checkpoint or the people of this project.") % {"name": name})
     new = {answer.source for answer in row.answers} - sources
     if len(sources) + len(new) > SOURCES_MAX:
-        raise RowError("source", _("More than %(most)s sources in one project.") % {"most": f"{SOURCES_MAX:,}"})
+        raise RowError("source", _("More than %(most)s sources in one project.") % {"most": grouped(SOURCES_MAX)})
     sources |= new
 
 

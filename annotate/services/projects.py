@@ -8,6 +8,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Membership, Project, User, record
+from annotate.numbers import grouped
 
 from .assignments import Refused, lock_membership, release_person
 
@@ -106,7 +107,7 @@ class Count:
     value: int
 
     def __str__(self) -> str:
-        return f"{COUNT_BOUND:,}+" if self.value > COUNT_BOUND else f"{self.value:,}"
+        return f"{grouped(COUNT_BOUND)}+" if self.value > COUNT_BOUND else grouped(self.value)
 
     def __bool__(self) -> bool:
         return bool(self.value)

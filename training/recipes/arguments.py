@@ -6,9 +6,15 @@ Fields bear TRL's own names. This module imports neither torch nor Django, so th
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+
+def _(text: str) -> str:
+    """Marks English text for the translators. There is no Django here: whoever shows the text looks its translation up."""
+    return text
+
+
 SMOLLM2 = "smollm2-135m-instruct"
 # Models that come from PyPI inside a package: the name in `pypi:NAME`, and what people read.
-PACKAGED_MODELS = {SMOLLM2: "SmolLM2-135M-Instruct (Apache-2.0, about 540 MB once unpacked)"}
+PACKAGED_MODELS = {SMOLLM2: _("SmolLM2-135M-Instruct (Apache-2.0, about 540 MB once unpacked)")}
 
 
 def argument(
@@ -27,82 +33,90 @@ def argument(
 class TrainingArguments:
     """What every training method has."""
 
-    learning_rate: float = argument(1e-5, "Step size of the optimiser at its peak.", minimum=1e-8, maximum=1.0)
-    num_train_epochs: float = argument(1.0, "Passes over the dataset.", minimum=0.01, maximum=100)
-    max_steps: int = argument(-1, "Stop after this many steps; -1 follows the epochs.", minimum=-1, maximum=1_000_000)
-    per_device_train_batch_size: int = argument(4, "Examples per step on each device.", minimum=1, maximum=1024)
-    gradient_accumulation_steps: int = argument(
-        1, "Batches summed into one optimiser step.", minimum=1, maximum=1024, advanced=True
+    learning_rate: float = argument(1e-5, _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0)
+    num_train_epochs: float = argument(1.0, _("Passes over the dataset."), minimum=0.01, maximum=100)
+    max_steps: int = argument(
+        -1, _("Stop after this many steps; -1 follows the epochs."), minimum=-1, maximum=1_000_000
     )
-    max_length: int = argument(1024, "Longest prompt with completion, in tokens.", minimum=16, maximum=131_072)
-    use_peft: bool = argument(False, "Train a LoRA adapter instead of all weights.")
-    lora_r: int = argument(16, "Rank of the LoRA matrices.", minimum=1, maximum=1024, advanced=True)
-    lora_alpha: int = argument(32, "Scale of the LoRA update.", minimum=1, maximum=4096, advanced=True)
-    lora_dropout: float = argument(0.0, "Dropout on the LoRA path.", minimum=0, maximum=0.9, advanced=True)
+    per_device_train_batch_size: int = argument(4, _("Examples per step on each device."), minimum=1, maximum=1024)
+    gradient_accumulation_steps: int = argument(
+        1, _("Batches summed into one optimiser step."), minimum=1, maximum=1024, advanced=True
+    )
+    max_length: int = argument(1024, _("Longest prompt with completion, in tokens."), minimum=16, maximum=131_072)
+    use_peft: bool = argument(False, _("Train a LoRA adapter instead of all weights."))
+    lora_r: int = argument(16, _("Rank of the LoRA matrices."), minimum=1, maximum=1024, advanced=True)
+    lora_alpha: int = argument(32, _("Scale of the LoRA update."), minimum=1, maximum=4096, advanced=True)
+    lora_dropout: float = argument(0.0, _("Dropout on the LoRA path."), minimum=0, maximum=0.9, advanced=True)
     warmup_steps: float = argument(
-        0.05, "Steps of warm-up; below 1 a share of all steps.", minimum=0, maximum=100_000, advanced=True
+        0.05, _("Steps of warm-up; below 1 a share of all steps."), minimum=0, maximum=100_000, advanced=True
     )
     lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = argument(
-        "linear", "How the learning rate falls.", advanced=True
+        "linear", _("How the learning rate falls."), advanced=True
     )
-    weight_decay: float = argument(0.0, "Weight decay of AdamW.", minimum=0, maximum=1, advanced=True)
-    max_grad_norm: float = argument(1.0, "Gradients are clipped to this norm.", minimum=0, maximum=1000, advanced=True)
-    bf16: bool = argument(True, "Compute in bfloat16; weights and optimiser stay in float32.", advanced=True)
+    weight_decay: float = argument(0.0, _("Weight decay of AdamW."), minimum=0, maximum=1, advanced=True)
+    max_grad_norm: float = argument(
+        1.0, _("Gradients are clipped to this norm."), minimum=0, maximum=1000, advanced=True
+    )
+    bf16: bool = argument(True, _("Compute in bfloat16; weights and optimiser stay in float32."), advanced=True)
     gradient_checkpointing: bool = argument(
-        False, "Recompute activations: less memory, about a third more time.", advanced=True
+        False, _("Recompute activations: less memory, about a third more time."), advanced=True
     )
     logging_steps: int = argument(
-        1, "Steps between two points of the charts.", minimum=1, maximum=10_000, advanced=True
+        1, _("Steps between two points of the charts."), minimum=1, maximum=10_000, advanced=True
     )
-    eval_steps: int = argument(20, "Steps between two held-out evaluations.", minimum=1, maximum=100_000, advanced=True)
-    save_steps: int = argument(20, "Steps between two resumable saves.", minimum=1, maximum=100_000, advanced=True)
-    seed: int = argument(0, "Seed of the data order and of new weights.", minimum=0, maximum=2**31 - 1, advanced=True)
+    eval_steps: int = argument(
+        20, _("Steps between two held-out evaluations."), minimum=1, maximum=100_000, advanced=True
+    )
+    save_steps: int = argument(20, _("Steps between two resumable saves."), minimum=1, maximum=100_000, advanced=True)
+    seed: int = argument(
+        0, _("Seed of the data order and of new weights."), minimum=0, maximum=2**31 - 1, advanced=True
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class SFTArguments(TrainingArguments):
-    learning_rate: float = argument(2e-5, "Step size of the optimiser at its peak.", minimum=1e-8, maximum=1.0)
+    learning_rate: float = argument(2e-5, _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0)
     train_on: Literal["demonstrations", "best", "both"] = argument(
-        "both", "Demonstrations, the completions ranked best, or both."
+        "both", _("Demonstrations, the completions ranked best, or both.")
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardArguments(TrainingArguments):
-    learning_rate: float = argument(1e-5, "Step size of the optimiser at its peak.", minimum=1e-8, maximum=1.0)
+    learning_rate: float = argument(1e-5, _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0)
     ties: Literal["half", "drop"] = argument(
-        "half", "A tie is a pair won half by each side, or is left out of the loss."
+        "half", _("A tie is a pair won half by each side, or is left out of the loss.")
     )
     center_rewards_coefficient: float = argument(
-        0.01, "Pulls scores towards zero (TRL's centre term).", minimum=0, maximum=10, advanced=True
+        0.01, _("Pulls scores towards zero (TRL's centre term)."), minimum=0, maximum=10, advanced=True
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class DPOArguments(TrainingArguments):
-    learning_rate: float = argument(1e-6, "Step size of the optimiser at its peak.", minimum=1e-8, maximum=1.0)
+    learning_rate: float = argument(1e-6, _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0)
     beta: float = argument(
-        0.1, "How closely the policy is held to the reference: higher is closer.", minimum=0.001, maximum=10
+        0.1, _("How closely the policy is held to the reference: higher is closer."), minimum=0.001, maximum=10
     )
     ties: Literal["half", "drop"] = argument(
-        "drop", "A tie is a pair won half by each side, or is left out of the loss."
+        "drop", _("A tie is a pair won half by each side, or is left out of the loss.")
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateArguments:
-    num_generations: int = argument(4, "Completions per prompt.", minimum=1, maximum=9)
+    num_generations: int = argument(4, _("Completions per prompt."), minimum=1, maximum=9)
     num_prompts: int = argument(
-        50, "Prompts to answer, those with the fewest rankings first.", minimum=1, maximum=100_000
+        50, _("Prompts to answer, those with the fewest rankings first."), minimum=1, maximum=100_000
     )
-    temperature: float = argument(0.9, "Higher is more varied; 0 is greedy.", minimum=0, maximum=5)
-    top_p: float = argument(0.95, "Sample among the likeliest tokens that sum to this.", minimum=0.01, maximum=1)
-    max_new_tokens: int = argument(256, "Longest completion, in tokens.", minimum=1, maximum=32_768)
-    batch_size: int = argument(8, "Prompts generated at once.", minimum=1, maximum=1024, advanced=True)
-    bf16: bool = argument(True, "Compute in bfloat16.", advanced=True)
+    temperature: float = argument(0.9, _("Higher is more varied; 0 is greedy."), minimum=0, maximum=5)
+    top_p: float = argument(0.95, _("Sample among the likeliest tokens that sum to this."), minimum=0.01, maximum=1)
+    max_new_tokens: int = argument(256, _("Longest completion, in tokens."), minimum=1, maximum=32_768)
+    batch_size: int = argument(8, _("Prompts generated at once."), minimum=1, maximum=1024, advanced=True)
+    bf16: bool = argument(True, _("Compute in bfloat16."), advanced=True)
     seed: int = argument(
         0,
-        "Seed of the sampling. The run's number is mixed in, so that a second run writes something new.",
+        _("Seed of the sampling. The run's number is mixed in, so that a second run writes something new."),
         minimum=0,
         maximum=2**31 - 1,
         advanced=True,
@@ -134,19 +148,19 @@ METHODS = {
     method.name: method
     for method in (
         Method(
-            "sft", "Supervised fine-tuning", "Imitate demonstrations and the completions ranked best.",
+            "sft", _("Supervised fine-tuning"), _("Imitate demonstrations and the completions ranked best."),
             SFTArguments, {"policy": "causal_lm"}, "causal_lm",
         ),
         Method(
-            "reward", "Reward model", "Learn to score any completion as people ranked them.",
+            "reward", _("Reward model"), _("Learn to score any completion as people ranked them."),
             RewardArguments, {"policy": "causal_lm"}, "reward_model",
         ),
         Method(
-            "dpo", "Direct preference optimisation", "Tune the policy straight from whole rankings.",
+            "dpo", _("Direct preference optimisation"), _("Tune the policy straight from whole rankings."),
             DPOArguments, {"policy": "causal_lm"}, "causal_lm",
         ),
         Method(
-            "generate", "Generate completions", "Let a checkpoint write completions; they become ranking tasks.",
+            "generate", _("Generate completions"), _("Let a checkpoint write completions; they become ranking tasks."),
             GenerateArguments, {"policy": "causal_lm"}, "completions", needs_dataset=False, queue="generate",
         ),
     )

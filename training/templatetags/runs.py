@@ -6,6 +6,8 @@ from typing import Any
 from django import template
 from django.utils.translation import gettext as _
 
+from annotate.numbers import grouped, significant
+
 register = template.Library()
 
 
@@ -34,7 +36,7 @@ def figure(value: Any) -> str:
         return "" if value is None else str(value)
     if not math.isfinite(value):
         return "–"
-    return str(value) if isinstance(value, int) else f"{value:.4g}"
+    return grouped(value) if isinstance(value, int) else significant(value)
 
 
 @register.filter
