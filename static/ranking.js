@@ -312,6 +312,16 @@ const acts = {
     unfolded = !unfolded;
     fold();
   },
+  async compare() {
+    const a = picked ?? document.activeElement?.closest?.(".card")?.dataset.letter ?? order.letters[0];
+    const b = order.letters[(order.letters.indexOf(a) + 1) % order.letters.length];
+    try {
+      const { openDifference } = await import(urls.comparingSrc);
+      await openDifference(byId("difference-dialog"), { a, b, lost: phrase("connectionLostPlain") });
+    } catch {
+      say(phrase("connectionLostPlain"));
+    }
+  },
   async guidelines() {
     const body = byId("guidelines-body");
     byId("guidelines-dialog").showModal();
@@ -346,11 +356,27 @@ function openIdeal() {
   text.scrollTop = 0;
 }
 
+async function refreshEdit() {
+  const details = byId("ideal-dialog").querySelector(".edit");
+  if (!details.open) return;
+  try {
+    const { showEdit } = await import(urls.comparingSrc);
+    showEdit(details, phrase("connectionLostPlain"));
+  } catch {
+    details.querySelector(".difference").textContent = phrase("connectionLostPlain");
+  }
+}
+
+// "toggle" does not bubble.
+taskBox.addEventListener("toggle", (event) => { if (event.target.matches(".edit")) refreshEdit(); }, { capture: true });
+
 taskBox.addEventListener("change", (event) => {
   if (event.target.name === "edited_from") {
     const text = event.target.form.elements.text;
-    if (text.value && text.value !== text.dataset.prefilled) return;
-    text.value = text.dataset.prefilled = rawText(event.target.value);
+    if (!text.value || text.value === text.dataset.prefilled) {
+      text.value = text.dataset.prefilled = rawText(event.target.value);
+    }
+    refreshEdit();
   } else if (event.target.name === "reasons") {
     changed();
   }
@@ -359,6 +385,7 @@ taskBox.addEventListener("change", (event) => {
 taskBox.addEventListener("input", (event) => {
   if (event.target.name === "comment" && event.target.form === form) drafts.touch();
   if (event.target.name === "text") {
+    refreshEdit();
     ideal = { text: event.target.value, from: event.target.form.elements.edited_from.value };
     drafts.touch();
   }
@@ -449,7 +476,7 @@ draggable({
 });
 
 const commands = {
-  S: "skip", F: "flag", E: "ideal", C: "comment", U: "undo", G: "guidelines", R: "rate", X: "allBad", 0: "allBad", L: "unfold", "?": "keys",
+  S: "skip", F: "flag", E: "ideal", C: "comment", U: "undo", G: "guidelines", R: "rate", X: "allBad", 0: "allBad", L: "unfold", V: "compare", "?": "keys",
 };
 
 function moveFocus(step) {

@@ -4,6 +4,7 @@ import pytest
 from django.urls import get_resolver, reverse
 
 from annotate.models import DatasetVersion, Demonstration, Flag, Import, Invitation, Membership, Source
+from tests.annotate.known_orders import make_known
 from tests.conftest import make_task, signed_in
 from training.models import Checkpoint, Run, RunInput
 from training.recipes.arguments import parse_arguments, to_json
@@ -15,15 +16,18 @@ MAY = {
     "signed in": {"home", "project_new"},
     "member": {"project", "guidelines"},
     "annotator": {
+        *("rank_difference", "rank_demonstration_difference"),
         *("rank", "rank_submit", "rank_skip", "rank_flag", "rank_draft", "rank_demonstration", "rank_undo"),
     },
     "researcher": {
+        *("quality", "quality_table", "quality_tasks", "leaderboard", "leaderboard_table"),
         *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_cancel"),
         *("runs", "run", "run_log", "run_metrics", "run_chart", "checkpoints", "checkpoint"),
     },
     "admin": {
         *("project_settings", "project_state", "project_members", "project_member", "flags", "flag_settle"),
         *("invitation_create", "invitation_revoke"),
+        *("known_tasks", "known_task_add", "known_task", "member_pause"),
         *("imports", "import", "import_refused", "import_cancel"),
         *("adjudication", "task_decide", "task_state", "demonstration_withdraw"),
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
@@ -64,6 +68,8 @@ def address(name, project, bob):
         "flag": Flag.objects.create(project=project, task=task, raised_by=bob, reason="x"),
         "prompt": task.prompt,
         "task": task,
+        "known": make_known(make_task(project, "Known?")),
+        "member": Membership.objects.get(user=bob),
         "demonstration": Demonstration.objects.create(
             project=project, completion=task.completions.all()[0], author=bob
         ),

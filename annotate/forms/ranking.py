@@ -150,6 +150,24 @@ class DemonstrationForm(forms.Form):
     edited_from = forms.CharField(label=gettext_lazy("Start from"), required=False, max_length=1)
 
 
+class DifferenceForm(forms.Form):
+    """Two different ones of the `shown` letters."""
+
+    a = forms.ChoiceField(label=gettext_lazy("First answer"))
+    b = forms.ChoiceField(label=gettext_lazy("Second answer"))
+
+    def __init__(self, data: Any, *, shown: str) -> None:
+        super().__init__(data)
+        for name in ("a", "b"):
+            self.fields[name].choices = [(letter, letter) for letter in shown]  # type: ignore[attr-defined]
+
+    def clean_b(self) -> str:
+        letter: str = self.cleaned_data["b"]
+        if letter == self.cleaned_data.get("a"):
+            raise ValidationError(_("Choose two different answers."))
+        return letter
+
+
 def read_draft(body: bytes) -> tuple[str, dict[str, Any]]:
     """(token, draft) of a posted draft. Raises ValidationError, in words, for anything that is not one."""
     if len(body) > DRAFT_BYTES:
