@@ -166,6 +166,10 @@ class Answered:
     accuracy: float | None = None
     missed: list[Missed] = field(default_factory=list)
 
+    @property
+    def percent(self) -> int | None:
+        return None if self.accuracy is None else round(100 * self.accuracy)
+
 
 def known_orders(project: Project, *, purpose: str = "") -> QuerySet[KnownOrder]:
     """Newest first."""
