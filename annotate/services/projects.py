@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -113,11 +115,20 @@ class Count:
         return bool(self.value)
 
 
+def bounded_count(rows: QuerySet[Any]) -> Count:
+    return Count(rows[: COUNT_BOUND + 1].count())
+
+
 BOUNDED_COUNTS = {
     "prompts": "FROM annotate_prompt WHERE project_id = %(project)s",
-    "open_tasks": "FROM annotate_rankingtask WHERE project_id = %(project)s AND state = 'open' AND purpose = 'ranking'"
-    " AND submitted < overlap",
-    "tasks": "FROM annotate_rankingtask WHERE project_id = %(project)s",
+    # Free, by the queue's own index, or in somebody's hands and not to be given to more.
+    "open_tasks": """FROM (
+        SELECT id FROM annotate_rankingtask
+        WHERE project_id = %(project)s AND state = 'open' AND purpose = 'ranking' AND overlap > leased + submitted
+        UNION ALL SELECT DISTINCT t.id FROM annotate_assignment a JOIN annotate_rankingtask t ON t.id = a.task_id
+        WHERE a.project_id = %(project)s AND a.state = 'leased' AND t.state = 'open' AND t.purpose = 'ranking'
+            AND t.overlap = t.leased + t.submitted) waiting""",
+    "tasks": "FROM annotate_rankingtask WHERE project_id = %(project)s AND purpose = 'ranking'",
     "rankings": "FROM annotate_ranking WHERE project_id = %(project)s AND is_current",
     "demonstrations": "FROM annotate_demonstration WHERE project_id = %(project)s AND withdrawn_at IS NULL",
     "flags": "FROM annotate_flag WHERE project_id = %(project)s AND settled_at IS NULL",

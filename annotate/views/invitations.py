@@ -1,5 +1,6 @@
 """Making and revoking the links by which people join a project, and joining by one."""
 
+from http import HTTPStatus
 from typing import Any
 
 from allauth.core.internal import ratelimit
@@ -58,7 +59,7 @@ def invitation_revoke(request: ProjectRequest, pk: int) -> HttpResponse:
 def join(request: HttpRequest, token: str) -> HttpResponse:
     """Remember the link's hash in the session and go on without the token in the address, where logs and histories keep it."""
     if not limited(request):
-        return ratelimit.respond_429(request)
+        return too_often(request)
     request.session[INVITED] = hash_token(token)
     return redirect("joining")
 
@@ -68,7 +69,7 @@ def join(request: HttpRequest, token: str) -> HttpResponse:
 def joining(request: HttpRequest) -> HttpResponse:
     """Join by the link that was opened, with an account that one has or makes here."""
     if request.method == "POST" and not limited(request):
-        return ratelimit.respond_429(request)
+        return too_often(request)
     token_hash = request.session.get(INVITED, "")
     try:
         invitation = find_invitation(token_hash)
@@ -82,6 +83,10 @@ def joining(request: HttpRequest) -> HttpResponse:
 def limited(request: HttpRequest) -> bool:
     """Whether this is within the rate at which one address may open links and make accounts (ACCOUNT_RATE_LIMITS)."""
     return bool(ratelimit.consume(request, app="allauth.account", action="join", limit_get=True))
+
+
+def too_often(request: HttpRequest) -> HttpResponse:
+    return render(request, "429.html", status=HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def join_as(request: HttpRequest, user: User, invitation: Invitation) -> HttpResponse:

@@ -1,20 +1,35 @@
-from typing import cast
+from typing import Any, NamedTuple, cast
 
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
-from django.urls import NoReverseMatch, reverse
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_http_methods
 
-from annotate.access import ProjectRequest, member_required
+from annotate.access import ProjectRequest, Role, member_required
+from annotate.charts import Bar, BarChart
 from annotate.forms.projects import ProjectForm
-from annotate.models import Membership, User
-from annotate.services.assignments import has_task
-from annotate.services.projects import Count, count_project, create_project
+from annotate.models import Membership, Project, User
+from annotate.numbers import grouped
+from annotate.services.overview import (
+    DAYS,
+    Activity,
+    Progress,
+    Work,
+    count_roles,
+    measure_progress,
+    median_seconds,
+    recent_activity,
+)
+from annotate.services.projects import count_project, create_project
 
-ENOUGH_TO_TRAIN = 50
+from .next_steps import next_steps
+
+PEOPLE = 12
+HOUR = 3600
 
 
 @require_http_methods(["GET", "POST"])
@@ -34,39 +49,87 @@ def project_new(request: HttpRequest) -> HttpResponse:
 @member_required()
 def project(request: ProjectRequest) -> HttpResponse:
     membership = request.membership
-    counts = count_project(membership.project)
-    context = {
-        "project": membership.project,
+    project = membership.project
+    counts = count_project(project)
+    context: dict[str, Any] = {
+        "project": project,
         "membership": membership,
         "counts": counts,
         "next_steps": next_steps(membership, counts),
+        "progress": measure_progress(project),
     }
+    if membership.may_read_data:
+        activity = recent_activity(project)
+        context |= {
+            "effort": estimate_effort(context["progress"], median_seconds(project)),
+            "activity": activity,
+            "chart": chart_of(activity),
+            "people": people_of(membership, activity),
+            "roles": roles_of(project),
+        }
+    else:
+        context["mine"] = recent_activity(project, member=membership).members.get(membership.pk)
     return render(request, "annotate/project.html", context)
 
 
-def next_steps(membership: Membership, counts: dict[str, Count]) -> list[dict[str, str]]:
-    """What this person does next, most pressing first: {"url", "title", "why"}. Only pages that exist are named."""
-    steps: list[dict[str, str]] = []
+def estimate_effort(progress: Progress, seconds: float | None) -> dict[str, str] | None:
+    """How long it will take to rank what is left, in words, and the pace it is reckoned with."""
+    if not progress.left or seconds is None:
+        return None
+    total = progress.left * seconds
+    if total < HOUR:
+        minutes = max(1, round(total / 60))
+        time = ngettext("%(count)s minute", "%(count)s minutes", minutes) % {"count": minutes}
+    else:
+        hours = round(total / HOUR)
+        time = ngettext("%(count)s hour", "%(count)s hours", hours) % {"count": grouped(hours)}
+    return {"time": time, "seconds": grouped(round(seconds))}
 
-    def offer(url_name: str, title: str, why: str) -> None:
-        try:
-            url = reverse(url_name, args=[membership.project.slug])
-        except NoReverseMatch:
-            return
-        steps.append({"url": url, "title": title, "why": why})
 
-    if has_task(membership=membership):
-        offer("rank", _("Rank answers"), _("Tasks are waiting."))
-    if membership.is_admin and not counts["prompts"]:
-        offer("imports", _("Import prompts"), _("The project has no prompts yet."))
-    elif membership.is_admin and not counts["tasks"]:
-        offer("runs", _("Write answers"), _("No prompt has two answers to compare yet. Let a model write them."))
-    elif membership.is_admin and not counts["open_tasks"] and not counts["flags"]:
-        offer("runs", _("Write new answers"), _("Everything is ranked. Let the model answer the prompts anew."))
-    if membership.is_admin and counts["flags"]:
-        offer("flags", _("Settle flags"), _("People have taken tasks out of the queue."))
-    if membership.is_admin and counts["members"].value < 2:
-        offer("project_members", _("Add people"), _("You are the only member."))
-    if membership.may_read_data and counts["rankings"].value >= ENOUGH_TO_TRAIN:
-        offer("datasets", _("Freeze a dataset"), _("There are enough rankings to train on."))
-    return steps
+def chart_of(activity: Activity) -> BarChart | None:
+    """None where nobody ranked in all that time."""
+    if not any(activity.days.values()):
+        return None
+    bars = tuple(
+        Bar(date_format(day, "j M"), count, str(count) if count else "") for day, count in activity.days.items()
+    )
+    total = sum(activity.days.values())
+    description = ngettext(
+        "%(count)s ranking in %(days)s days; the table below has each day.",
+        "%(count)s rankings in %(days)s days; the table below has each day.",
+        total,
+    ) % {"count": total, "days": DAYS}
+    return BarChart(key="rankings-per-day", title=_("Rankings per day"), description=description, bars=bars)
+
+
+class Person(NamedTuple):
+    name: str
+    role: str
+    is_paused: bool
+    work: Work
+
+
+def people_of(membership: Membership, activity: Activity) -> list[Person]:
+    """Whoever ranked lately, the latest first, PEOPLE at most. Admins see names, researchers pseudonyms."""
+    members = membership.project.memberships.present().filter(pk__in=activity.members).select_related("user")
+    people = [
+        Person(
+            member.user.username if membership.is_admin else member.pseudonym,
+            member.get_role_display(),
+            member.paused_at is not None,
+            activity.members[member.pk],
+        )
+        for member in members
+    ]
+    return sorted(people, key=lambda person: person.work.last, reverse=True)[:PEOPLE]
+
+
+def roles_of(project: Project) -> list[str]:
+    """How many have each role that somebody has."""
+    counts = count_roles(project)
+    words = {
+        Role.ADMIN: ngettext("%(count)s admin", "%(count)s admins", counts[Role.ADMIN]),
+        Role.ANNOTATOR: ngettext("%(count)s annotator", "%(count)s annotators", counts[Role.ANNOTATOR]),
+        Role.RESEARCHER: ngettext("%(count)s researcher", "%(count)s researchers", counts[Role.RESEARCHER]),
+    }
+    return [phrase % {"count": counts[role]} for role, phrase in words.items() if counts[role]]

@@ -139,7 +139,7 @@ def test_each_role_has_its_tabs_and_the_section_is_marked_on_every_page_of_it(pr
 
 def first_step(user, project):
     steps = signed_in(user).get(f"/projects/{project.slug}/").context["next_steps"]
-    return steps[0]["title"] if steps else None
+    return steps[0].title if steps else None
 
 
 def rank_one(user, project):
