@@ -17,6 +17,7 @@ from django.utils.translation import gettext_noop
 
 from annotate.models import Assignment, Membership, Project, RankingTask
 
+from .progress import reached_limit
 from .queue import take_next
 from .serving import count_served, current_practice, lease_known, must_practise
 
@@ -109,7 +110,8 @@ def has_task(*, membership: Membership) -> bool:
         purpose=RankingTask.Purpose.RANKING,
         overlap__gt=F("leased") + F("submitted"),
     )
-    return tasks.filter(pk__in=_held(membership).values("task_id")).exists() or free.exists()
+    holds = tasks.filter(pk__in=_held(membership).values("task_id")).exists()
+    return holds or (not reached_limit(membership=membership) and free.exists())
 
 
 def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment | None:
@@ -124,6 +126,8 @@ def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment |
         if held.task.state == RankingTask.State.OPEN:
             return held
         give_back(task_id=held.task_id, assignment_id=held.pk)
+    if reached_limit(membership=membership):
+        return None
     if (known := lease_known(membership=membership)) or membership.paused_at:
         return known
     for _try in range(LEASE_TRIES):
@@ -193,6 +197,16 @@ def give_back(*, task_id: int, assignment_id: int, state: Assignment.State = Sta
     return bool(ended)
 
 
+def check_limits(*, membership: Membership, assignment: Assignment) -> None:
+    """Whether a locked assignment whose lease ran out is within the project's limits; what is held always is. Raises Refused."""
+    if assignment.state != State.EXPIRED or assignment.task.purpose == RankingTask.Purpose.PRACTICE:
+        return
+    if reached_limit(membership=membership):
+        raise Refused(
+            "limit_reached", _("You have reached the number of rankings that this project asks of one person.")
+        )
+
+
 def save_draft(*, membership: Membership, pk: int, token: Any, draft: dict[str, Any]) -> None:
     """Keep what the annotator has done so far, and their lease.
 
@@ -211,6 +225,7 @@ def save_draft(*, membership: Membership, pk: int, token: Any, draft: dict[str, 
         assignment = lock_assignment(membership=membership, pk=pk)
         check_admitted(membership=membership, task=assignment.task)
         check_rankable(assignment)
+        check_limits(membership=membership, assignment=assignment)
         if held_assignment(membership=membership) is None:
             RankingTask.objects.filter(pk=assignment.task_id).update(leased=F("leased") + 1)
             opening.update(state=State.LEASED, lease_until=lease_until, ended_at=None)

@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Membership, Project, Ranking, RankingTask, record
 
-from .assignments import Refused, check_admitted, check_rankable, give_back, lease_time, lock_membership
+from .assignments import Refused, check_admitted, check_limits, check_rankable, give_back, lease_time, lock_membership
 from .known import known_accuracy
 from .pausing import judge
 
@@ -43,7 +43,8 @@ WITH ranking AS (
     UPDATE annotate_assignment SET state = 'submitted', ended_at = %(now)s, draft = NULL, draft_saved_at = NULL
     WHERE id = %(assignment)s
 ), counted AS (
-    UPDATE annotate_rankingtask SET leased = leased - %(held)s, submitted = submitted + 1 WHERE id = %(task)s
+    UPDATE annotate_rankingtask
+    SET leased = leased - %(held)s, submitted = submitted + 1, agreement = NULL, compared_at = NULL WHERE id = %(task)s
 )
 INSERT INTO annotate_auditevent (project_id, actor_id, verb, target, details, at)
 SELECT %(project)s, %(annotator)s, 'ranking.submitted', 'ranking:' || ranking.id, %(details)s::jsonb, %(now)s FROM ranking
@@ -74,6 +75,7 @@ def submit_ranking(
         return False
     check_admitted(membership=membership, task=assignment.task)
     check_rankable(assignment)
+    check_limits(membership=membership, assignment=assignment)
     now = timezone.now()
     shown = zip(letters(len(assignment.shown_order)), assignment.shown_order, strict=True)
     rated = {completion: (ratings or {}).get(letter, {}) for letter, completion in shown}
@@ -190,7 +192,9 @@ def undo_last(*, membership: Membership, token: uuid.UUID) -> None:
     assignment.lease_until, assignment.ended_at = now + lease_time(membership.project), None
     assignment.draft, assignment.draft_saved_at = draft_of(ranking, assignment.shown_order), now
     assignment.save()
-    RankingTask.objects.filter(pk=ranking.task_id).update(leased=F("leased") + 1, submitted=F("submitted") - 1)
+    RankingTask.objects.filter(pk=ranking.task_id).update(
+        leased=F("leased") + 1, submitted=F("submitted") - 1, agreement=None, compared_at=None
+    )
     record(
         membership.user,
         "ranking.taken_back",

@@ -17,6 +17,7 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.ranking import DemonstrationForm, FlagForm, RankingForm, UndoForm, first_problem, read_draft
 from annotate.models import Assignment, Flag, Membership, Project, RankingTask
 from annotate.models.projects import RATING_MAX
+from annotate.numbers import grouped
 from annotate.services.assignments import (
     Refused,
     current_assignment,
@@ -28,7 +29,7 @@ from annotate.services.assignments import (
 from annotate.services.assignments import skip as skip_assignment
 from annotate.services.demonstrations import write_demonstration
 from annotate.services.flags import raise_flag
-from annotate.services.progress import count_progress
+from annotate.services.progress import count_progress, next_midnight, reached_limit
 from annotate.services.rankings import last_ranking, letters, submit_ranking, undo_last
 from annotate.text import render_markdown
 from annotate.views.practice import describe_practice, is_practice, practice_feedback
@@ -182,10 +183,11 @@ def show(
         "rating_values": range(1, RATING_MAX + 1),
         "flag_reasons": Flag.Reason.choices,
         "today": progress.today,
-        "remaining": f"{progress.remaining:,}+" if progress.more else f"{progress.remaining:,}",
+        "remaining": f"{grouped(progress.remaining)}{'+' if progress.more else ''}",
         "undo_token": undo_token,
         "practice": practice,
         "introduce": practice and practice["is_first"] and "begin" not in request.GET,
+        "resumes_at": next_midnight(),
     }
     return render(request, "annotate/rank.html#task" if partial else "annotate/rank.html", context)
 
@@ -220,4 +222,6 @@ def explain_empty(membership: Membership) -> str:
         return membership.project.state
     if membership.paused_at:
         return "member_paused"
+    if limit := reached_limit(membership=membership):
+        return limit
     return "none_left" if RankingTask.objects.filter(project=membership.project).exists() else "no_tasks"
