@@ -3,8 +3,8 @@
 from celery import shared_task
 
 from annotate import jobs
-from annotate.models import DatasetVersion, Import, QualityReport
-from annotate.services import adjudication, assignments
+from annotate.models import DatasetVersion, Import, Project, QualityReport
+from annotate.services import adjudication, assignments, overlap
 from annotate.services.datasets import build_version
 from annotate.services.imports import run_import as read_import
 
@@ -38,6 +38,11 @@ def reap_jobs() -> None:
     jobs.reap(Import, run_import)
     jobs.reap(DatasetVersion, build_dataset_version)
     jobs.reap(QualityReport, build_quality_report)
+
+
+@shared_task(name="annotate.apply_overlap")
+def apply_overlap(pk: int) -> None:
+    overlap.apply_overlap(project=Project.objects.get(pk=pk), actor=None)
 
 
 @shared_task(name="annotate.expire_leases")

@@ -1,13 +1,14 @@
 """Recognise what a row is: a prompt with completions, a preference pair, a conversation; plain or TRL conversational."""
 
 import json
+import math
 import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.models import K_MAX, completion_hash, content_hash
+from annotate.models import K_MAX, PRIORITY_MAX, completion_hash, content_hash
 from annotate.numbers import grouped
 from annotate.reasoning import split_reasoning
 
@@ -60,6 +61,7 @@ class Row:
     answers: list[Answer]
     reference_answer: str = ""
     tags: list[str] = field(default_factory=list)
+    priority: int = 0
     metadata: str = "{}"
     shape: str = ""
     others: tuple[str, ...] = ()
@@ -87,6 +89,7 @@ def to_row(value: dict[str, Any], columns: Columns, default_source: str = "impor
         distinct,
         reference_answer="" if reference is None else _text(str(reference), "reference_answer", MAX_TEXT, empty=True),
         tags=_tags(rest.pop("tags", None)),
+        priority=_priority(rest.pop("priority", None)),
         shape=shape,
     )
     metadata = rest.pop("metadata", None) or {}
@@ -102,6 +105,20 @@ def to_row(value: dict[str, Any], columns: Columns, default_source: str = "impor
         + len(row.metadata)
     )
     return row
+
+
+def _priority(value: Any) -> int:
+    """A whole number; from CSV it comes as text, from Parquet perhaps as a float."""
+    if value is None or value == "":
+        return 0
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not number.is_integer() or abs(number) > PRIORITY_MAX:
+        reason = _("Must be a whole number from %(least)d to %(most)d; higher is asked first.")
+        raise RowError("priority", reason % {"least": -PRIORITY_MAX, "most": PRIORITY_MAX})
+    return int(number)
 
 
 def _take(rest: dict[str, Any], path: str) -> Any:

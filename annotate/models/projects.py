@@ -34,7 +34,7 @@ class Project(models.Model):
     overlap = models.PositiveSmallIntegerField(
         default=1,
         validators=[MinValueValidator(1), MaxValueValidator(50)],
-        help_text=_("How many people rank each task."),
+        help_text=_("How many people rank each task. Holds for the tasks that are there already, too."),
     )
     completions_per_task = models.PositiveSmallIntegerField(
         default=4,
@@ -62,7 +62,9 @@ class Project(models.Model):
     shared_percent = models.PositiveSmallIntegerField(
         default=0,
         validators=[MaxValueValidator(100)],
-        help_text=_("How many of a hundred tasks are ranked by more people, to measure agreement."),
+        help_text=_(
+            "How many of a hundred tasks are ranked by more people, to measure agreement. A task keeps its lot: a larger share adds to a smaller one."
+        ),
     )
     shared_overlap = models.PositiveSmallIntegerField(
         default=3,
@@ -72,12 +74,16 @@ class Project(models.Model):
     daily_limit = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text=_("How many rankings one person may submit a day. Empty: as many as they like."),
+        help_text=_(
+            "How many rankings one person may submit a day, gold tasks among them. Empty: as many as they like."
+        ),
     )
     total_limit = models.PositiveIntegerField(
         null=True,
         blank=True,
-        help_text=_("How many rankings one person may submit in all. Empty: as many as they like."),
+        help_text=_(
+            "How many rankings one person may submit in all, gold tasks among them. Empty: as many as they like."
+        ),
     )
     practice_tasks = models.PositiveSmallIntegerField(
         default=0,

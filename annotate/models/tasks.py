@@ -9,6 +9,8 @@ from .projects import Project
 from .prompts import Completion, Prompt
 from .users import User
 
+PRIORITY_MAX = 1000
+
 
 class RankingTask(models.Model):
     """A prompt with the completions that people are asked to rank.

@@ -20,6 +20,8 @@ from annotate.models import (
     content_hash,
 )
 
+from .overlap import overlap_of
+
 BATCH = 500
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ def add_completions(*, project: Project, source: Source, generated: Iterable[Gen
     source, as `empty`, or for an `unknown_prompt`; `single` counts prompts that are left with fewer than two distinct completions.
     """
     counts = dict.fromkeys(("prompts", "completions", "tasks", "duplicates", "empty", "unknown_prompt", "single"), 0)
+    # Until the end, as imports do: what is added and a change of the settings that it is added by come one after the other.
+    project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
     by_prompt = ((pk, list(group)) for pk, group in groupby(generated, key=attrgetter("prompt_id")))
     for batch in _batches(by_prompt, BATCH):
         _add_batch(project, source, dict(batch), counts)
@@ -114,7 +118,8 @@ def _add_tasks(
             continue
         digest = content_hash(completion_ids)
         completions_of[digest] = completion_ids
-        tasks.append(RankingTask(project=project, prompt_id=prompt_id, content_hash=digest, overlap=project.overlap))
+        overlap = overlap_of(project, digest)
+        tasks.append(RankingTask(project=project, prompt_id=prompt_id, content_hash=digest, overlap=overlap))
     existing = set(
         RankingTask.objects.filter(project=project, content_hash__in=completions_of).values_list(
             "content_hash", flat=True

@@ -11,6 +11,8 @@ from django.utils import timezone
 from annotate.formats.shapes import Row
 from annotate.models import Completion, Project, Prompt, RankingTask, Source, TaskCompletion, content_hash
 
+from .overlap import overlap_of
+
 PROMPT = ("id", "project_id", "messages", "content_hash", "reference_answer", "metadata", "tags", "created_at")
 COMPLETION = ("id", "prompt_id", "source_id", "text", "reasoning", "sampling", "content_hash", "created_at")
 TASK = (
@@ -42,8 +44,8 @@ def add_rows(*, project: Project, rows: Sequence[Row]) -> Added:
         try:
             with transaction.atomic():
                 # Foreign keys to the project need only its key, so nobody else waits for this lock.
-                Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-                return _add(project, rows)
+                current = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+                return _add(current, rows)
         except IntegrityError:
             if attempt == TRIES:
                 raise
@@ -79,7 +81,7 @@ def _add(project: Project, rows: Sequence[Row]) -> Added:
     ids = iter(_next_ids(Completion, sum(len(row.answers) for row in rows)))
     seen_prompts: set[str] = set(prompt_ids) - {row.content_hash for row in fresh}
     new_completions = []
-    wanted: dict[str, tuple[int, list[int]]] = {}
+    wanted: dict[str, tuple[int, int, list[int]]] = {}
     for row in rows:
         prompt_id = prompt_ids[row.content_hash]
         is_new = row.content_hash not in seen_prompts
@@ -98,7 +100,7 @@ def _add(project: Project, rows: Sequence[Row]) -> Added:
         added.duplicates += not is_new
         if len(of_row) > 1:
             of_row.sort()
-            wanted[content_hash(of_row)] = (prompt_id, of_row)
+            wanted[content_hash(of_row)] = (prompt_id, row.priority, of_row)
         else:
             added.single += len(of_row)
             added.without += not of_row
@@ -110,8 +112,8 @@ def _add(project: Project, rows: Sequence[Row]) -> Added:
     )
     tasks = [(digest, *task) for digest, task in wanted.items() if digest not in there]
     new_tasks, new_pairs = [], []
-    for pk, (digest, prompt_id, of_task) in zip(_next_ids(RankingTask, len(tasks)), tasks, strict=True):
-        new_tasks.append((pk, project.pk, prompt_id, digest, "open", 0, project.overlap, 0, 0, now))
+    for pk, (digest, prompt_id, priority, of_task) in zip(_next_ids(RankingTask, len(tasks)), tasks, strict=True):
+        new_tasks.append((pk, project.pk, prompt_id, digest, "open", priority, overlap_of(project, digest), 0, 0, now))
         new_pairs += [(pk, completion_id) for completion_id in of_task]
 
     copy_rows(Prompt, PROMPT, new_prompts)

@@ -8,12 +8,16 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
+from annotate import jobs, tasks
 from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.projects import SettingsForm, StateForm
 from annotate.models import DEFAULT_CRITERIA, Project
+from annotate.services.overlap import SETTINGS, apply_overlap
 from annotate.services.projects import change_settings
 
 State = Project.State
+# So long somebody may wait for a page; the rest is done in the background.
+AT_ONCE_SECONDS = 5
 
 
 @require_http_methods(["GET", "POST"])
@@ -28,6 +32,11 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
     if request.method == "POST" and not asks_for_usual and form.is_valid():
         change_settings(membership=membership, project=form.instance, names=form.changed_data)
         messages.success(request, _("The settings are saved."))
+        if not SETTINGS.isdisjoint(form.changed_data) and not apply_overlap(
+            project=project, actor=membership.user, seconds=AT_ONCE_SECONDS
+        ):
+            jobs.wake(tasks.apply_overlap, project.pk)
+            messages.info(request, _("The tasks that are there already take on the new number of people in a while."))
         return redirect("project_settings", project.slug)
     return render(request, "annotate/settings.html", {"project": project, "membership": membership, "form": form})
 
