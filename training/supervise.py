@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, transaction
 from django.utils import timezone
+from django.utils.translation import gettext_noop
 from psycopg.errors import DiskFull
 
 from annotate.jobs import Cancelled, Fenced, Job, beat, claim, finish, release
@@ -36,8 +37,10 @@ logger = logging.getLogger("podium.runs")
 
 INTERRUPTED = 75
 POLL_SECONDS = 0.1
-INTERRUPTED_UNASKED = "It was interrupted; the run goes on from its last save"
-STOPPED_WITH_WORKER = "The worker was stopped; the run goes on from its last save"
+# Stored in English, as all that a run says of itself; the page translates what it knows.
+INTERRUPTED_UNASKED = gettext_noop("It was interrupted; the run goes on from its last save")
+STOPPED_WITH_WORKER = gettext_noop("The worker was stopped; the run goes on from its last save")
+WAITING = gettext_noop("Waiting for the earlier attempt to end")
 DATABASE_PATIENCE_SECONDS = 600
 DATABASE_AWAY = (OperationalError, InterfaceError)
 
@@ -60,7 +63,7 @@ def attempt_run(pk: int, *, shutting_down: Callable[[], bool]) -> bool:
             return _attempt(run, folder, lock, shutting_down)
     except BlockingIOError:
         logger.warning("run %s: a process of an earlier attempt is still alive", run.pk)
-        persist(lambda: release(run, note="Waiting for the earlier attempt to end"))
+        persist(lambda: release(run, note=WAITING))
         return False
     except Fenced:
         logger.warning("run %s: another worker holds it now", run.pk)
@@ -73,7 +76,7 @@ def attempt_run(pk: int, *, shutting_down: Callable[[], bool]) -> bool:
         failure = database_full()
     except Exception:
         logger.exception("run %s", run.pk)
-        failure = RunFailed("crash", "Podium itself stumbled over this run. The worker's log says more.")
+        failure = RunFailed("crash", gettext_noop("Podium itself stumbled over this run. The worker's log says more."))
     run.lease_token = token  # a registration that was rolled back has cleared it
     try:
         persist(lambda: _fail(run, failure))
@@ -85,7 +88,7 @@ def attempt_run(pk: int, *, shutting_down: Callable[[], bool]) -> bool:
 
 
 def database_full() -> RunFailed:
-    return RunFailed("disk_full", "The disk that holds the database is full.")
+    return RunFailed("disk_full", gettext_noop("The disk that holds the database is full."))
 
 
 def lease() -> timedelta:
@@ -158,7 +161,7 @@ def _succeed(run: Run, folder: Path) -> None:
     sha256, size, counts, token = "", 0, {}, run.lease_token
     if makes_weights:
         if not any(weights.glob("*.safetensors")):
-            raise RunFailed("crash", "The recipe ended well but left no weights in safetensors.")
+            raise RunFailed("crash", gettext_noop("The recipe ended well but left no weights in safetensors."))
         sha256 = checkpoints.weights_digest(weights, tick=_Ticker(run))
         size = checkpoints.weights_size(weights)
     else:

@@ -107,7 +107,7 @@ def test_it_refuses_a_base_model_that_is_missing(alice, project, base, dataset, 
 def test_it_refuses_a_reward_model_as_policy(alice, project, base, dataset, tmp_path):
     scorer = make_checkpoint(project, tmp_path, "scorer", kind="reward_model")
     assert post(alice, project, "dpo", form_data("dpo", scorer, dataset)).status_code == 422
-    with pytest.raises(CommandError, match="policy: It must be a language model"):
+    with pytest.raises(CommandError, match="policy: It must be of the kind “Language model”"):
         call_command("start_run", project.slug, "dpo", "--dataset", "1", "--policy", "scorer")
 
 

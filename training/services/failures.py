@@ -2,6 +2,7 @@
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import gettext_noop
 
 
 class RunFailed(Exception):
@@ -45,10 +46,12 @@ def failure_by_exit_code(code: int) -> RunFailed:
     if code in (-9, 137):
         return RunFailed(
             "out_of_memory",
-            "The process was killed from outside, most likely by the system because its memory ran out.",
+            gettext_noop("The process was killed from outside, most likely by the system because its memory ran out."),
         )
     if code == 74:  # EX_IOERR: the recipe could not even write down why
-        return RunFailed("disk_full", "The disk that holds the storage is full: the recipe could not write to it.")
+        return RunFailed(
+            "disk_full", gettext_noop("The disk that holds the storage is full: the recipe could not write to it.")
+        )
     if code > 128 or code < 0:
         return RunFailed("crash", f"The process was ended by signal {abs(code) % 128}.")
     return RunFailed("crash", f"The process ended with code {code} and did not say why.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.files.storage import default_storage
+from django.utils.translation import gettext_noop
 
 from annotate.jobs import Job
 from training.models import Checkpoint, Run
@@ -120,7 +121,7 @@ def told_in_words() -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunFailed("disk_full", "The disk that holds the storage is full.") from error
+            raise RunFailed("disk_full", gettext_noop("The disk that holds the storage is full.")) from error
         raise RunFailed("crash", f"The run's files could not be written or read: {error.strerror}.") from error
 
 

@@ -71,10 +71,10 @@ def _wrong_inputs(project: Project, method: Method, inputs: dict[str, Checkpoint
         elif checkpoint.project_id != project.pk:
             errors[role] = _("This checkpoint belongs to another project.")
         elif checkpoint.kind != kind:
-            errors[role] = _("It must be a %(wanted)s; %(name)s is a %(found)s.") % {
-                "wanted": Checkpoint.Kind(kind).label.lower(),
+            errors[role] = _("It must be of the kind “%(wanted)s”; %(name)s is of the kind “%(found)s”.") % {
+                "wanted": Checkpoint.Kind(kind).label,
                 "name": checkpoint.name,
-                "found": Checkpoint.Kind(checkpoint.kind).label.lower(),
+                "found": Checkpoint.Kind(checkpoint.kind).label,
             }
         elif missing := missing_weights(checkpoint):
             errors[role] = _("Its weights are gone: %(path)s is not there.") % {"path": missing}
