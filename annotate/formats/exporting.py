@@ -21,6 +21,8 @@ CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/octet-stream",
 }
+# What versions of before these columns existed lack.
+NOT_YET: dict[str, Any] = {"ratings": [], "role": "annotator"}
 ROWS = 250
 BYTES = 4 * 1024**2
 
@@ -40,8 +42,8 @@ def stream_export(version: DatasetVersion, *, shape: str, format: str, split: st
     if format == "jsonl":
         return _jsonl(batches)
     if format == "csv":
-        return _csv(batches, _names(shape))
-    return _parquet(batches, shape, is_plain=_is_plain(version, shape))
+        return _csv(batches, _names(version, shape))
+    return _parquet(batches, version, shape)
 
 
 def export_batches(version: DatasetVersion, shape: str, split: str) -> Iterator[list[Row]]:
@@ -51,9 +53,13 @@ def export_batches(version: DatasetVersion, shape: str, split: str) -> Iterator[
         return
     for rankings in stored_rows(version, "rankings.parquet", split):
         if shape == "ranking":
-            yield [{**row, "created": row["created"].isoformat()} for row in rankings]
+            yield [{**NOT_YET, **row, "created": row["created"].isoformat()} for row in rankings]
         else:
-            yield [pair for row in rankings for pair in _pairs(row, shape, is_plain=_is_plain(version, shape))]
+            yield [
+                {**pair, **_weight(version, row)}
+                for row in rankings
+                for pair in _pairs(row, shape, is_plain=_is_plain(version, shape))
+            ]
 
 
 def stored_rows(version: DatasetVersion, file: str, split: str = "all") -> Iterator[list[Row]]:
@@ -78,9 +84,9 @@ def loading_lines(version: DatasetVersion, shape: str, format: str, split: str =
     options = ", keep_default_na=False" if format == "csv" else ""
     lines = ["from datasets import load_dataset"]
     data = f'data = load_dataset("{loader}", data_files="{name}", split="train"{options})'
-    nested = [] if _is_plain(version, shape) else _names(shape)
+    nested = [] if _is_plain(version, shape) else [name for name in _names(version, shape) if name != "weight"]
     if shape == "ranking":
-        nested = ["prompt", "completions", "ranks", "reasons"]
+        nested = ["prompt", "completions", "ranks", "ratings", "reasons"]
     if format == "csv" and nested:
         lines.insert(0, "import json")
         data += f"\ndata = data.map(lambda row: {{name: json.loads(row[name]) for name in {nested}}})"
@@ -95,6 +101,15 @@ def loading_lines(version: DatasetVersion, shape: str, format: str, split: str =
 def _is_plain(version: DatasetVersion, shape: str) -> bool:
     """Prompts that are one question are given as text, unless a single one of the version is longer."""
     return shape == "preference" and not version.counts["has_turns"]
+
+
+def _is_weighted(version: DatasetVersion) -> bool:
+    return "weights" in version.counts
+
+
+def _weight(version: DatasetVersion, row: Row) -> Row:
+    """A column of its own where annotators weigh differently; trainers that know no weights pass it over."""
+    return {"weight": row["weight"]} if _is_weighted(version) else {}
 
 
 def _assistant(text: str) -> list[dict[str, str]]:
@@ -123,23 +138,30 @@ def _pairs(row: Row, shape: str, *, is_plain: bool) -> Iterator[Row]:
 
 def _sft(version: DatasetVersion, split: str) -> Iterator[list[Row]]:
     for rows in stored_rows(version, "demonstrations.parquet", split):
-        yield [{"prompt": row["prompt"], "completion": _assistant(row["completion"])} for row in rows]
+        yield [
+            {"prompt": row["prompt"], "completion": _assistant(row["completion"]), **_weight(version, {"weight": 1.0})}
+            for row in rows
+        ]
     for rows in stored_rows(version, "rankings.parquet", split):
         yield [
-            {"prompt": row["prompt"], "completion": _assistant(row["completions"][row["ranks"].index(1)]["completion"])}
+            {
+                "prompt": row["prompt"],
+                "completion": _assistant(row["completions"][row["ranks"].index(1)]["completion"]),
+                **_weight(version, row),
+            }
             for row in rows
             # A ranking that ties all has no best.
             if row["verdict"] == "ranked" and max(row["ranks"]) > 1
         ]
 
 
-def _names(shape: str) -> list[str]:
+def _names(version: DatasetVersion, shape: str) -> list[str]:
     if shape == "ranking":
         from .freezing import RANKINGS
 
         return list(RANKINGS.names)
     names = {"sft": ["prompt", "completion"], "preference-implicit": ["chosen", "rejected"]}
-    return names.get(shape, ["prompt", "chosen", "rejected"])
+    return [*names.get(shape, ["prompt", "chosen", "rejected"]), *_weight(version, {"weight": 1.0})]
 
 
 def _jsonl(batches: Iterator[list[Row]]) -> Iterator[bytes]:
@@ -194,7 +216,7 @@ class _Outlet(io.RawIOBase):
         return b"".join(parts)
 
 
-def _parquet(batches: Iterator[list[Row]], shape: str, *, is_plain: bool) -> Iterator[bytes]:
+def _parquet(batches: Iterator[list[Row]], version: DatasetVersion, shape: str) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -203,7 +225,8 @@ def _parquet(batches: Iterator[list[Row]], shape: str, *, is_plain: bool) -> Ite
     if shape == "ranking":
         schema = RANKINGS.set(RANKINGS.get_field_index("created"), pa.field("created", pa.string()))
     else:
-        schema = pa.schema([(name, pa.string() if is_plain else MESSAGES) for name in _names(shape)])
+        text = pa.string() if _is_plain(version, shape) else MESSAGES
+        schema = pa.schema([(name, pa.float64() if name == "weight" else text) for name in _names(version, shape)])
     outlet = _Outlet()
     with pq.ParquetWriter(outlet, schema, compression="zstd", store_schema=False) as writer:
         yield outlet.taken()

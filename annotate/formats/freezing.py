@@ -13,6 +13,9 @@ from django.db import connection
 
 from annotate import jobs
 from annotate.models import DatasetVersion
+from annotate.services.weights import reliability_weights, weight_of
+
+from .selection import DETAILS, DROPPED, IDEAL, KEPT, RANKED, WRITTEN
 
 if TYPE_CHECKING:
     from annotate.services.datasets import Filters
@@ -22,6 +25,7 @@ CHUNK = 2000
 CHUNK_BYTES = 32 * 1024**2
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 COMPLETION = pa.struct([("completion", pa.string()), ("reasoning", pa.string()), ("source", pa.string())])
+RATINGS = pa.list_(pa.struct([("criterion", pa.string()), ("rating", pa.int32())]))
 TIME = pa.timestamp("us", tz="UTC")
 RANKINGS = pa.schema(
     [
@@ -30,8 +34,10 @@ RANKINGS = pa.schema(
         ("prompt", MESSAGES),
         ("completions", pa.list_(COMPLETION)),
         ("ranks", pa.list_(pa.int32())),
+        ("ratings", pa.list_(RATINGS)),
         ("verdict", pa.string()),
         ("annotator", pa.string()),
+        ("role", pa.string()),
         ("weight", pa.float64()),
         ("reasons", pa.list_(pa.string())),
         ("comment", pa.string()),
@@ -40,6 +46,8 @@ RANKINGS = pa.schema(
         ("split", pa.string()),
     ]
 )
+# rank, text, reasoning, source, [(criterion, rating)]
+Ranked = tuple[int, str, str, str, list[tuple[str, int]]]
 DEMONSTRATIONS = pa.schema(
     [
         ("demonstration", pa.string()),
@@ -52,77 +60,6 @@ DEMONSTRATIONS = pa.schema(
         ("split", pa.string()),
     ]
 )
-# Who left the project has no membership any more, but keeps one name in all of its exports.
-PSEUDONYM = "coalesce(m.pseudonym, 'left-' || substr(md5({project} || ':' || {person}), 1, 8))"
-# What was current at the given time, though it was revised or taken back since.
-CURRENT = "r.project_id = %(project)s AND r.created_at <= %(as_of)s AND (r.is_current OR r.withdrawn_at > %(as_of)s)"
-
-SELECTION = f"""
-    WITH judged AS (
-        SELECT r.id, r.uid, t.prompt_id, CASE
-            WHEN r.created_at < %(since)s THEN 'since'
-            WHEN r.created_at >= %(until)s THEN 'until'
-            WHEN {PSEUDONYM.format(project="r.project_id", person="r.annotator_id")} = ANY(%(exclude_annotators)s)
-                THEN 'exclude_annotators'
-            WHEN r.seconds < %(min_seconds)s THEN 'min_seconds'
-            WHEN %(exclude_all_bad)s AND r.verdict = 'all_bad' THEN 'exclude_all_bad'
-            WHEN cardinality(%(tags)s::text[]) > 0 AND NOT p.tags::text[] && %(tags)s::text[] THEN 'tags'
-        END AS dropped_by
-        FROM annotate_ranking r
-        JOIN annotate_rankingtask t ON t.id = r.task_id
-        JOIN annotate_prompt p ON p.id = t.prompt_id
-        LEFT JOIN annotate_membership m ON m.project_id = r.project_id AND m.user_id = r.annotator_id
-        WHERE {CURRENT}
-    ), counted AS (
-        SELECT id, uid, prompt_id, CASE
-            WHEN dropped_by IS NULL AND %(min_rankings)s > 1
-                AND count(*) FILTER (WHERE dropped_by IS NULL) OVER (PARTITION BY prompt_id) < %(min_rankings)s
-            THEN 'min_rankings' ELSE dropped_by
-        END AS dropped_by
-        FROM judged
-    )
-"""  # noqa: S608 - built of constants
-DROPPED = SELECTION + "SELECT coalesce(dropped_by, ''), count(*) FROM counted GROUP BY 1"  # noqa: S608
-KEPT = f"""{SELECTION}
-    SELECT k.id, octet_length(p.messages::text) + (
-        SELECT coalesce(sum(octet_length(c.text) + octet_length(c.reasoning)), 0)
-        FROM annotate_rankedcompletion rc JOIN annotate_completion c ON c.id = rc.completion_id
-        WHERE rc.ranking_id = k.id
-    )
-    FROM counted k JOIN annotate_prompt p ON p.id = k.prompt_id
-    WHERE k.dropped_by IS NULL ORDER BY k.uid
-"""  # noqa: S608 - built of constants
-DETAILS = f"""
-    SELECT r.id, r.uid, p.content_hash, p.messages::text, r.verdict,
-        {PSEUDONYM.format(project="r.project_id", person="r.annotator_id")},
-        r.reasons, r.comment, r.seconds, r.created_at
-    FROM annotate_ranking r
-    JOIN annotate_rankingtask t ON t.id = r.task_id
-    JOIN annotate_prompt p ON p.id = t.prompt_id
-    LEFT JOIN annotate_membership m ON m.project_id = r.project_id AND m.user_id = r.annotator_id
-    WHERE r.id = ANY(%s) ORDER BY r.uid
-"""  # noqa: S608 - built of constants
-RANKED = """
-    SELECT rc.ranking_id, rc.rank, c.text, c.reasoning, s.name
-    FROM annotate_rankedcompletion rc
-    JOIN annotate_completion c ON c.id = rc.completion_id
-    JOIN annotate_source s ON s.id = c.source_id
-    WHERE rc.ranking_id = ANY(%s) ORDER BY rc.ranking_id, c.id
-"""
-WRITTEN = f"""
-    SELECT c.content_hash, p.content_hash, p.messages::text, c.text, c.reasoning,
-        {PSEUDONYM.format(project="d.project_id", person="d.author_id")}, d.created_at,
-        octet_length(p.messages::text) + octet_length(c.text) + octet_length(c.reasoning)
-    FROM annotate_demonstration d
-    JOIN annotate_completion c ON c.id = d.completion_id
-    JOIN annotate_prompt p ON p.id = c.prompt_id
-    LEFT JOIN annotate_membership m ON m.project_id = d.project_id AND m.user_id = d.author_id
-    WHERE d.project_id = %(project)s AND d.created_at <= %(as_of)s AND (d.withdrawn_at IS NULL OR d.withdrawn_at > %(as_of)s)
-        AND d.created_at >= %(since)s AND d.created_at < %(until)s
-        AND NOT {PSEUDONYM.format(project="d.project_id", person="d.author_id")} = ANY(%(exclude_annotators)s)
-        AND (cardinality(%(tags)s::text[]) = 0 OR p.tags::text[] && %(tags)s::text[])
-    ORDER BY p.content_hash, c.content_hash, d.id
-"""  # noqa: S608 - built of constants
 
 
 def split_of(prompt_hash: str, test_fraction: float) -> str:
@@ -146,7 +83,11 @@ def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[st
         "exclude_all_bad": filters.exclude_all_bad,
         "tags": list(filters.tags),
         "min_rankings": filters.min_rankings,
+        "decisions": filters.decisions,
+        "ideal_on_top": filters.ideal_on_top,
+        "known_tasks": filters.known_tasks,
     }
+    weights = reliability_weights(version) if filters.weights == "reliability" else None
     with connection.cursor() as cursor:
         cursor.execute(DROPPED, values)
         dropped = dict(cursor.fetchall())
@@ -155,7 +96,7 @@ def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[st
     has_turns = False
     with _writer(folder / "rankings.parquet", RANKINGS) as writer:
         for ids in _chunks(KEPT, values, ahead=CHUNK):
-            columns = _rankings([pk for pk, _size in ids], version.test_fraction, counts)
+            columns = _rankings([pk for pk, _size in ids], version, filters, weights, counts)
             has_turns = has_turns or any(len(prompt) > 1 for prompt in columns["prompt"])
             writer.write_table(_rankings_table(columns))
             share = counts["rankings"] / max(total, 1)
@@ -169,8 +110,10 @@ def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[st
     names = (
         "rankings", "train", "test", "ranked", "all_bad", "pairs", "ties", "demonstrations",
         "train_pairs", "test_pairs", "train_best", "test_best", "train_demonstrations", "test_demonstrations",
+        "decisions", "ideal_on_top",
     )  # fmt: skip
-    return {**{name: counts[name] for name in names}, "has_turns": has_turns, "dropped": dropped}
+    chosen = {} if weights is None else {"weights": weights}
+    return {**{name: counts[name] for name in names}, "has_turns": has_turns, "dropped": dropped, **chosen}
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
@@ -181,7 +124,7 @@ def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
         version="2.6",
         compression="zstd",
         compression_level=3,
-        use_dictionary=["verdict", "annotator", "split"],
+        use_dictionary=["verdict", "annotator", "role", "split"],
         write_statistics=False,
         data_page_version="1.0",
         data_page_size=1024 * 1024,
@@ -210,28 +153,48 @@ def _chunks(sql: str, values: dict[str, Any], *, ahead: int) -> Iterator[list[An
             yield chunk
 
 
-def _rankings(ids: list[int], test_fraction: float, counts: Counter[str]) -> dict[str, list[Any]]:
+def _rankings(
+    ids: list[int],
+    version: DatasetVersion,
+    filters: "Filters",
+    weights: dict[str, float] | None,
+    counts: Counter[str],
+) -> dict[str, list[Any]]:
     with connection.cursor() as cursor:
         cursor.execute(RANKED, [ids])
-        ranked: dict[int, list[tuple[int, str, str, str]]] = {pk: [] for pk in ids}
-        for pk, *rest in cursor.fetchall():
-            ranked[pk].append(tuple(rest))
+        ranked: dict[int, list[Ranked]] = {pk: [] for pk in ids}
+        for pk, rank, text, reasoning, source, ratings in cursor.fetchall():
+            ranked[pk].append((rank, text, reasoning, source, sorted(json.loads(ratings).items())))
+        ideal: dict[int, tuple[str, str, str]] = {}
+        if filters.ideal_on_top:
+            cursor.execute(IDEAL, {"rankings": ids, "as_of": version.as_of})
+            ideal = {pk: (text, reasoning, source) for pk, text, reasoning, source in cursor.fetchall()}
         cursor.execute(DETAILS, [ids])
         details = cursor.fetchall()
     columns: dict[str, list[Any]] = {name: [] for name in RANKINGS.names}
-    for pk, uid, prompt_hash, messages, verdict, annotator, reasons, comment, seconds, created in details:
-        split = split_of(prompt_hash, test_fraction)
-        ranks = [1 if verdict == "all_bad" else rank for rank, *_rest in ranked[pk]]
+    for pk, uid, prompt_hash, messages, verdict, annotator, role, reasons, comment, seconds, created in details:
+        split = split_of(prompt_hash, version.test_fraction)
+        whole = ranked[pk]
+        if verdict == "all_bad":
+            whole = [(1, *rest) for _rank, *rest in whole]
+        if pk in ideal:
+            # Nothing was good, but now there is something better.
+            whole, verdict = _with_ideal(whole, ideal[pk]), "ranked"
+            counts["ideal_on_top"] += 1
+        ranks = [rank for rank, *_rest in whole]
         _count(counts, verdict, ranks, split)
+        counts["decisions"] += role == "adjudicator"
         values = (
             uid.hex,
             prompt_hash,
             json.loads(messages),
-            ranked[pk],
+            whole,
             ranks,
+            [[{"criterion": name, "rating": rating} for name, rating in ratings] for *_rest, ratings in whole],
             verdict,
             annotator,
-            1.0,
+            role,
+            weight_of(annotator, role, weights),
             reasons,
             comment,
             seconds,
@@ -241,6 +204,16 @@ def _rankings(ids: list[int], test_fraction: float, counts: Counter[str]) -> dic
         for column, value in zip(columns.values(), values, strict=True):
             column.append(value)
     return columns
+
+
+def _with_ideal(ranked: list[Ranked], ideal: tuple[str, str, str]) -> list[Ranked]:
+    """The ideal answer takes the first place alone, the others move down; an answer that reads the same becomes it."""
+    text, reasoning, source = ideal
+    others = [one for one in ranked if (one[1], one[2]) != (text, reasoning)]
+    used = sorted({rank for rank, *_rest in others})
+    moved = [(used.index(rank) + 2, *rest) for rank, *rest in others]
+    ratings = next((one[4] for one in ranked if (one[1], one[2]) == (text, reasoning)), [])
+    return [*moved, (1, text, reasoning, source, ratings)]
 
 
 def _count(counts: Counter[str], verdict: str, ranks: list[int], split: str) -> None:

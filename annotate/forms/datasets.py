@@ -32,6 +32,28 @@ class DatasetForm(forms.Form):
         ),
         widget=forms.NumberInput(attrs={"step": "any"}),
     )
+    decisions = forms.ChoiceField(
+        label=_("Decided tasks"),
+        required=False,
+        choices=[
+            ("raw", _("Everybody’s rankings; reviewers’ decisions are left out")),
+            ("decided", _("The decision alone; the rankings it settles are left out")),
+        ],
+    )
+    weights = forms.ChoiceField(
+        label=_("Weights"),
+        required=False,
+        choices=[
+            ("equal", _("Everybody’s rankings weigh the same")),
+            ("reliability", _("By each annotator’s reliability, estimated from all rankings until then")),
+        ],
+        help_text=_("Training multiplies the loss of a ranking by its weight."),
+    )
+    ideal_on_top = forms.BooleanField(
+        label=_("Ideal answers on top"),
+        required=False,
+        help_text=_("An ideal answer counts as better than all the answers that its author ranked."),
+    )
     as_of = _moment(_("As of"), _("Leave empty for now. Times are in UTC."))
     since = _moment(_("Ranked from"))
     until = _moment(_("Ranked before"))
@@ -55,9 +77,15 @@ class DatasetForm(forms.Form):
     min_rankings = forms.IntegerField(
         label=_("Rankings per prompt, at least"), required=False, min_value=1, max_value=1000, initial=1
     )
+    known_tasks = forms.BooleanField(
+        label=_("Gold and practice tasks too"),
+        required=False,
+        help_text=_("Their order is known; without this they are left out."),
+    )
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["ideal_on_top"].initial = project.ideal_on_top
         # Whoever has ranked, whatever their role is now, and also when they have left.
         ranked = Ranking.objects.filter(project=project, annotator=OuterRef("user"))
         names = project.memberships.filter(Exists(ranked)).order_by("pseudonym").values_list("pseudonym", flat=True)
@@ -81,4 +109,8 @@ class DatasetForm(forms.Form):
             exclude_all_bad=data["exclude_all_bad"],
             tags=tuple(tag.strip() for tag in data["tags"].split(",") if tag.strip()),
             min_rankings=data["min_rankings"] or 1,
+            decisions=data["decisions"] or "raw",
+            weights=data["weights"] or "equal",
+            ideal_on_top=data["ideal_on_top"],
+            known_tasks=data["known_tasks"],
         )

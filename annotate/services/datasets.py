@@ -25,16 +25,22 @@ from annotate.models import DatasetVersion, Project, User, record
 
 logger = logging.getLogger("podium.datasets")
 
+CHOICES = {"decisions": ("raw", "decided"), "weights": ("equal", "reliability")}
 FILES = ("rankings.parquet", "demonstrations.parquet")
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which rankings a version takes. Each field's default lets everything through.
+    """Which rankings a version takes, and how. The defaults let every annotator's ranking of an ordinary task through.
 
     Times are aware; `exclude_annotators` holds pseudonyms; `min_seconds` drops what was ranked faster;
     `min_rankings` drops prompts with fewer rankings, counted after the filters before it; with `tags` only prompts that
-    bear one of them stay. They apply in this order, and each ranking counts for the first filter that drops it.
+    bear one of them stay. Gold and practice tasks are dropped before all others unless `known_tasks`. `decisions`: "raw" drops
+    those of reviewers; with "decided" a decided task gives its decision alone, and drops its rankings after all other filters.
+    Each ranking counts for the first that drops it.
+
+    `weights`: "equal", or "reliability" as estimated at the version's time. `ideal_on_top`: an ideal answer by a ranking's
+    own annotator becomes its first completion.
     """
 
     since: datetime | None = None
@@ -44,6 +50,10 @@ class Filters:
     exclude_all_bad: bool = False
     tags: tuple[str, ...] = ()
     min_rankings: int = 1
+    decisions: str = "raw"
+    weights: str = "equal"
+    ideal_on_top: bool = False
+    known_tasks: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -62,6 +72,9 @@ class Filters:
                 changes[name] = datetime.fromisoformat(changes[name])
         for name in ("exclude_annotators", "tags"):
             changes[name] = tuple(changes.get(name, ()))
+        for name, known in CHOICES.items():
+            if changes.get(name, known[0]) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {changes[name]!r}")
         return cls(**changes)
 
 

@@ -28,6 +28,7 @@ from annotate.services.datasets import FILES, Filters, create_version
 from annotate.tasks import build_dataset_version
 
 PREVIEWED = 5
+CHOSEN = ("decisions", "weights", "ideal_on_top")
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -72,7 +73,8 @@ def dataset(request: ProjectRequest, number: int) -> HttpResponseBase:
         context["is_whole"] = _has_files(version)
         context["shapes"] = [_shape(version, shape) for shape in SHAPES]
         context["splits"], context["formats"] = SPLITS, FORMATS
-        context["dropped"] = _dropped(version)
+        context["dropped"], context["chosen"] = _dropped(version), _chosen(version)
+        context["weights"] = version.counts.get("weights", {}).items()
         if context["is_whole"]:
             context["preview"] = _preview(version)
     return render(request, "annotate/dataset.html", context)
@@ -83,18 +85,30 @@ def _has_files(version: DatasetVersion) -> bool:
 
 
 def _dropped(version: DatasetVersion) -> list[dict[str, Any]]:
-    """The filters that were set, as the build form names them, and how many rankings each took."""
+    """The filters that were set or took something, as the build form names them, and how many rankings each took."""
     fields = DatasetForm(project=version.project).fields
     nothing = Filters().to_json()
+    dropped = version.counts["dropped"]
     return [
-        {
-            "label": fields[name].label,
-            "value": ", ".join(value) if isinstance(value, list) else value,
-            "count": version.counts["dropped"].get(name, 0),
-        }
+        {"label": fields[name].label, "value": _in_words(fields[name], value), "count": dropped.get(name, 0)}
         for name, value in version.filters.items()
-        if value and value != nothing[name]
+        if dropped.get(name) or (name not in CHOSEN and value and value != nothing[name])
     ]
+
+
+def _chosen(version: DatasetVersion) -> list[dict[str, Any]]:
+    """How the version takes what it takes, in the form's words."""
+    fields = DatasetForm(project=version.project).fields
+    filters = Filters.from_json(version.filters).to_json()
+    return [{"label": fields[name].label, "value": _in_words(fields[name], filters[name])} for name in CHOSEN]
+
+
+def _in_words(field: Any, value: Any) -> Any:
+    if isinstance(value, bool):
+        return _("Yes") if value else _("No")
+    if isinstance(value, list):
+        return ", ".join(value)
+    return dict(getattr(field, "choices", [])).get(value, value)
 
 
 def _shape(version: DatasetVersion, shape: str) -> dict[str, Any]:
@@ -116,6 +130,8 @@ def _preview(version: DatasetVersion) -> list[dict[str, Any]]:
             "question": row["prompt"][-1]["content"],
             "turns": len(row["prompt"]),
             "annotator": row["annotator"],
+            "is_decision": row.get("role") == "adjudicator",
+            "weight": row["weight"],
             "split": row["split"],
             "is_all_bad": row["verdict"] == "all_bad",
             "completions": sorted(

@@ -19,6 +19,7 @@ from annotate.models import (
     DatasetVersion,
     Membership,
     Prompt,
+    RankedCompletion,
     Ranking,
 )
 from annotate.services.datasets import Filters, create_version, verify
@@ -31,6 +32,7 @@ from tests.conftest import make_task, make_user, signed_in
 def test_a_version_holds_each_ranking_whole(project, bob, storage):
     task = make_task(project)
     ranking = rank(task, bob, [2, 1, 3, 2], reasons=["clearer"], comment="Close.")
+    RankedCompletion.objects.filter(ranking=ranking, rank=1).update(ratings={"Quality": 5, "Clarity": 2})
     version = build(project, bob, note="First")
     assert (version.state, version.error, version.number) == ("succeeded", "", 1)
     (row,) = rankings_of(version, storage)
@@ -44,8 +46,10 @@ def test_a_version_holds_each_ranking_whole(project, bob, storage):
             for number in range(1, 5)
         ],
         "ranks": [2, 1, 3, 2],
+        "ratings": [[], [{"criterion": "Clarity", "rating": 2}, {"criterion": "Quality", "rating": 5}], [], []],
         "verdict": "ranked",
         "annotator": pseudonym,
+        "role": "annotator",
         "weight": 1.0,
         "reasons": ["clearer"],
         "comment": "Close.",

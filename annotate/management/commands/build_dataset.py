@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from annotate import jobs
 from annotate.models import DatasetVersion, Project
-from annotate.services.datasets import Filters, build_version, create_version
+from annotate.services.datasets import CHOICES, Filters, build_version, create_version
 
 
 def moment(text: str) -> datetime:
@@ -35,6 +35,12 @@ class Command(BaseCommand):
         parser.add_argument("--min-seconds", type=float, default=0, help="Drop rankings made faster than this")
         parser.add_argument("--exclude-all-bad", action="store_true")
         parser.add_argument("--min-rankings", type=int, default=1, help="Only prompts with at least so many rankings")
+        parser.add_argument(
+            "--decisions", choices=CHOICES["decisions"], default="raw", help="What a decided task gives"
+        )
+        parser.add_argument("--weights", choices=CHOICES["weights"], default="equal")
+        parser.add_argument("--ideal-on-top", action="store_true", help="Annotators' ideal answers lead their rankings")
+        parser.add_argument("--known-tasks", action="store_true", help="Gold and practice tasks too")
         parser.add_argument("--tag", action="append", default=[], help="Only prompts with one of these tags")
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -49,6 +55,10 @@ class Command(BaseCommand):
             exclude_all_bad=options["exclude_all_bad"],
             tags=tuple(options["tag"]),
             min_rankings=options["min_rankings"],
+            decisions=options["decisions"],
+            weights=options["weights"],
+            ideal_on_top=options["ideal_on_top"],
+            known_tasks=options["known_tasks"],
         )
         try:
             version = create_version(
