@@ -7,22 +7,38 @@ stylesheet overrides by class (`.chart-line-1`, `.chart-bar` …) where it knows
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-COLOURS = ("#2a6fb8", "#c2561f", "#2f8555", "#8757b8")
-DASHES = ("none", "7 4", "2 3", "9 3 2 3")
-MARKED_POINTS = 40
-DRAWN_POINTS = 300
+from .drawing import (
+    COLOURS,
+    Interval,
+    Point,
+    expected_line,
+    expected_tick,
+    joined,
+    legend,
+    mark_line,
+    marker,
+    n,
+    polyline,
+    rect,
+    rule,
+    shortened,
+    text,
+    thin,
+    tick_label,
+    ticks_between,
+    upright,
+    whisker,
+    x_axis,
+    y_grid,
+)
+
 LETTER = 6.4  # width of an average letter at the figures' font size, for labels that have to fit
 ROW = 26
 CELL = 34
-EMPTY = SafeString("")
-
-Point = tuple[float, float]
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,16 +119,16 @@ class LineChart(Chart):
 
         parts = [y_grid(y_ticks, y, left, right), x_axis([(x(v), name) for v, name in x_ticks], left, right, bottom)]
         if self.x_name:
-            parts.append(_text((left + right) / 2, height - 5, self.x_name, "middle"))
-        parts += [_mark_line(left, right, y(value), name) for value, name in self.marks]
+            parts.append(text((left + right) / 2, height - 5, self.x_name, "middle"))
+        parts += [mark_line(left, right, y(value), name) for value, name in self.marks]
         for index, line in enumerate(self.lines):
             for (at, _value), interval in zip(line.points, line.intervals, strict=False):
                 if interval:
                     parts.append(whisker(x(at), y(interval[0]), x(at), y(interval[1])))
-            parts.append(_polyline(index, [(x(at), y(value)) for at, value in _thin(line.points)]))
+            parts.append(polyline(index, [(x(at), y(value)) for at, value in thin(line.points)]))
             if self.show_legend:
-                parts.append(_legend(index, line.name, left + index * 120))
-        return _joined(parts)
+                parts.append(legend(index, line.name, left + index * 120))
+        return joined(parts)
 
     def _extent(self) -> Interval:
         values = [value for line in self.lines for _x, value in line.points]
@@ -159,18 +175,18 @@ class BarChart(Chart):
             x_axis(list(zip(middles, names, strict=True)), left, right, bottom),
         ]
         if self.x_name:
-            parts.append(_text((left + right) / 2, height - 5, self.x_name, "middle"))
+            parts.append(text((left + right) / 2, height - 5, self.x_name, "middle"))
         for middle, bar in zip(middles, self.bars, strict=True):
-            parts.append(_rect("chart-bar", middle - thick / 2, y(bar.value), thick, bottom - y(bar.value)))
+            parts.append(rect("chart-bar", middle - thick / 2, y(bar.value), thick, bottom - y(bar.value)))
             if bar.interval:
                 parts.append(whisker(middle, y(bar.interval[0]), middle, y(bar.interval[1])))
             if bar.expected is not None:
-                parts.append(_expected_line(middle - slot / 2 + 2, middle + slot / 2 - 2, y(bar.expected)))
+                parts.append(expected_line(middle - slot / 2 + 2, middle + slot / 2 - 2, y(bar.expected)))
             if bar.text and not self.touching and slot > len(bar.text) * LETTER:
-                parts.append(_text(middle, bottom - 7, bar.text, "middle", klass="chart-on-bar", fill="#fff"))
+                parts.append(text(middle, bottom - 7, bar.text, "middle", klass="chart-on-bar", fill="#fff"))
         if self.expected_name:
-            parts += [_expected_line(left, left + 26, 12), _text(left + 32, 16, self.expected_name)]
-        return _joined(parts)
+            parts += [expected_line(left, left + 26, 12), text(left + 32, 16, self.expected_name)]
+        return joined(parts)
 
 
 @dataclass(frozen=True)
@@ -181,6 +197,7 @@ class Dot:
     value: float | None
     interval: Interval | None
     text: str
+    expected: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,21 +226,23 @@ class DotChart(Chart):
             return left + (right - left) * min(max(share, 0), 1)
 
         parts = [x_axis([(x(tick), tick_label(tick, x_ticks)) for tick in x_ticks], left, right, bottom)]
-        parts += [_upright(x(value), top - 4, bottom, name) for value, name in self.marks]
+        parts += [upright(x(value), top - 4, bottom, name) for value, name in self.marks]
         if self.x_name:
-            parts.append(_text((left + right) / 2, height - 5, self.x_name, "middle"))
+            parts.append(text((left + right) / 2, height - 5, self.x_name, "middle"))
         for index, dot in enumerate(self.dots):
             y = top + ROW * (index + 0.5)
-            parts.append(_text(left - 10, y + 4, _shortened(dot.label, 24), "end"))
+            parts.append(text(left - 10, y + 4, shortened(dot.label, 24), "end"))
             if dot.value is None:
-                parts.append(_text(left + 6, y + 4, dot.text, opacity=0.85))
+                parts.append(text(left + 6, y + 4, dot.text, opacity=0.85))
                 continue
-            parts.append(_rule(left, right, y, y, 0.12))
+            parts.append(rule(left, right, y, y, 0.12))
             if dot.interval:
                 parts.append(whisker(x(dot.interval[0]), y, x(dot.interval[1]), y))
-            parts.append(_marker(0, x(dot.value), y, 4))
-            parts.append(_text(right + 10, y + 4, dot.text))
-        return _joined(parts)
+            if dot.expected is not None:
+                parts.append(expected_tick(x(dot.expected), y))
+            parts.append(marker(0, x(dot.value), y, 4))
+            parts.append(text(right + 10, y + 4, dot.text))
+        return joined(parts)
 
     def _extent(self) -> Interval:
         values = [dot.value for dot in self.dots if dot.value is not None]
@@ -265,14 +284,14 @@ class MatrixChart(Chart):
         parts = [hatch]
         for index, name in enumerate(self.names):
             middle = 24 + CELL * (index + 0.5)
-            parts.append(_text(self._left - 28, middle + 4, _shortened(name, 25), "end"))
-            parts.append(_text(self._left - 8, middle + 4, str(index + 1), "end", opacity=0.75))
-            parts.append(_text(self._left + CELL * (index + 0.5), 15, str(index + 1), "middle", opacity=0.75))
+            parts.append(text(self._left - 28, middle + 4, shortened(name, 25), "end"))
+            parts.append(text(self._left - 8, middle + 4, str(index + 1), "end", opacity=0.75))
+            parts.append(text(self._left + CELL * (index + 0.5), 15, str(index + 1), "middle", opacity=0.75))
         for row, cells in enumerate(self.cells):
             for column, cell in enumerate(cells):
                 if cell is not None:
                     parts.append(self._cell(self._left + CELL * column, 24 + CELL * row, cell))
-        return _joined(parts)
+        return joined(parts)
 
     def _cell(self, x: float, y: float, cell: Cell) -> SafeString:
         depth = f"{0.06 + 0.5 * min(abs(cell.strength), 1):.2f}" if cell.strength is not None else "0"
@@ -299,162 +318,12 @@ def interval_bar(value: float, interval: Interval | None, span: Interval) -> Saf
     def x(at: float) -> float:
         return 4 + 88 * min(max((at - span[0]) / (span[1] - span[0]), 0), 1)
 
-    parts = [_rule(4, 92, 8, 8, 0.2)]
+    parts = [rule(4, 92, 8, 8, 0.2)]
     if span[0] < 0 < span[1]:
-        parts.append(_rule(x(0), x(0), 2, 14, 0.5))
+        parts.append(rule(x(0), x(0), 2, 14, 0.5))
     if interval:
         parts.append(whisker(x(interval[0]), 8, x(interval[1]), 8))
-    parts.append(_marker(0, x(value), 8, 3.5))
+    parts.append(marker(0, x(value), 8, 3.5))
     return format_html(
-        '<svg class="spark" viewBox="0 0 96 16" width="96" height="16" aria-hidden="true">{}</svg>', _joined(parts)
+        '<svg class="spark" viewBox="0 0 96 16" width="96" height="16" aria-hidden="true">{}</svg>', joined(parts)
     )
-
-
-def y_grid(ticks: list[float], y: Any, left: float, right: float, *, percent: bool = False) -> SafeString:
-    labels = [f"{tick * 100:.4g} %" if percent else tick_label(tick, ticks) for tick in ticks]
-    return _joined(
-        [
-            _rule(left, right, y(tick), y(tick), 0.16) + _text(left - 6, y(tick) + 4, label, "end")
-            for tick, label in zip(ticks, labels, strict=True)
-        ]
-    )
-
-
-def x_axis(ticks: list[tuple[float, str]], left: float, right: float, bottom: float) -> SafeString:
-    marked = [
-        _rule(x, x, bottom, bottom + 4, 0.5) + _text(x, bottom + 17, label, "middle") for x, label in ticks if label
-    ]
-    return _rule(left, right, bottom, bottom, 0.5) + _joined(marked)
-
-
-def whisker(x1: float, y1: float, x2: float, y2: float) -> SafeString:
-    """A line of confidence with a foot at each end."""
-    across, along = (4, 0) if x1 == x2 else (0, 4)
-    return format_html(
-        '<path class="chart-whisker" d="M{} {}L{} {}M{} {}L{} {}M{} {}L{} {}" stroke="currentColor" stroke-width="1.5" fill="none"/>',
-        n(x1), n(y1), n(x2), n(y2), n(x1 - across), n(y1 - along), n(x1 + across), n(y1 + along),
-        n(x2 - across), n(y2 - along), n(x2 + across), n(y2 + along),
-    )  # fmt: skip
-
-
-def ticks_between(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
-    """Round values from at most `low` to at least `high`, in steps of 1, 2 or 5 times a power of ten."""
-    if high <= low:
-        margin = abs(low) * 0.1 or 1.0
-        low, high = low - (0 if whole else margin), high + (1 if whole else margin)
-    rough = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(rough))
-    size = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
-    if whole:
-        size = max(1.0, size)
-    first, last = math.floor(low / size + 1e-9), math.ceil(high / size - 1e-9)
-    return [index * size for index in range(first, last + 1)]
-
-
-def tick_label(value: float, ticks: list[float]) -> str:
-    size = ticks[1] - ticks[0]
-    if max(abs(tick) for tick in ticks) >= 100_000 or size < 0.0001:
-        return f"{value:.3g}"
-    return f"{value:.{max(0, -math.floor(math.log10(size) + 1e-9))}f}".replace("-", "−")
-
-
-def n(value: float) -> str:
-    return f"{value:.1f}"
-
-
-def _joined(parts: list[SafeString]) -> SafeString:
-    return format_html_join("", "{}", ((part,) for part in parts))
-
-
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", *, opacity: float = 1, klass: str = "", fill: str = ""
-) -> SafeString:
-    style = format_html(' class="{}" fill="{}"', klass, fill) if klass else EMPTY
-    faint = format_html(' opacity="{}"', opacity) if opacity < 1 else EMPTY
-    return format_html('<text x="{}" y="{}" text-anchor="{}"{}{}>{}</text>', n(x), n(y), anchor, style, faint, text)
-
-
-def _shortened(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _rule(x1: float, x2: float, y1: float, y2: float, opacity: float) -> SafeString:
-    return format_html(
-        '<line x1="{}" x2="{}" y1="{}" y2="{}" stroke="currentColor" stroke-opacity="{}"/>',
-        n(x1), n(x2), n(y1), n(y2), opacity,
-    )  # fmt: skip
-
-
-def _rect(klass: str, x: float, y: float, width: float, height: float) -> SafeString:
-    return format_html(
-        '<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill="{}"/>',
-        klass, n(x), n(y), n(width), n(max(height, 0)), COLOURS[0],
-    )  # fmt: skip
-
-
-def _expected_line(left: float, right: float, y: float) -> SafeString:
-    return format_html(
-        '<line class="chart-expected" x1="{}" x2="{}" y1="{y}" y2="{y}" stroke="{}" stroke-width="2.5" stroke-dasharray="5 3"/>',
-        n(left), n(right), COLOURS[1], y=n(y),
-    )  # fmt: skip
-
-
-def _mark_line(left: float, right: float, y: float, name: str) -> SafeString:
-    return format_html(
-        '<line x1="{}" x2="{}" y1="{y}" y2="{y}" stroke="currentColor" stroke-opacity="0.6" stroke-dasharray="2 4"/>{}',
-        n(left), n(right), _text(right, y - 4, name, "end"), y=n(y),
-    )  # fmt: skip
-
-
-def _upright(x: float, top: float, bottom: float, name: str) -> SafeString:
-    return format_html(
-        '<line x1="{x}" x2="{x}" y1="{}" y2="{}" stroke="currentColor" stroke-opacity="0.6" stroke-dasharray="2 4"/>{}',
-        n(top), n(bottom), _text(x, top - 4, name, "middle"), x=n(x),
-    )  # fmt: skip
-
-
-def _polyline(index: int, points: list[Point]) -> SafeString:
-    style = index % len(COLOURS)
-    path = " ".join(f"{n(x)},{n(y)}" for x, y in points)
-    drawn = format_html(
-        '<polyline class="chart-line chart-line-{}" fill="none" stroke="{}" stroke-width="2" stroke-linejoin="round" '
-        'stroke-dasharray="{}" points="{}"/>',
-        style + 1, COLOURS[style], DASHES[style], path,
-    )  # fmt: skip
-    if len(points) > MARKED_POINTS:
-        return drawn
-    return drawn + _joined([_marker(style, x, y) for x, y in points])
-
-
-def _marker(style: int, x: float, y: float, radius: float = 2.5) -> SafeString:
-    if style % 2:
-        return format_html(
-            '<rect class="chart-mark chart-mark-{}" x="{}" y="{}" width="{size}" height="{size}" fill="{}"/>',
-            style + 1, n(x - radius), n(y - radius), COLOURS[style], size=n(2 * radius),
-        )  # fmt: skip
-    return format_html(
-        '<circle class="chart-mark chart-mark-{}" cx="{}" cy="{}" r="{}" fill="{}"/>',
-        style + 1, n(x), n(y), radius, COLOURS[style],
-    )  # fmt: skip
-
-
-def _legend(index: int, name: str, left: float) -> SafeString:
-    style = index % len(COLOURS)
-    return format_html(
-        '<line class="chart-line chart-line-{}" x1="{}" x2="{}" y1="17" y2="17" stroke="{}" stroke-width="2" stroke-dasharray="{}"/>'
-        "{}{}",
-        style + 1, n(left), n(left + 26), COLOURS[style], DASHES[style], _marker(style, left + 13, 17),
-        _text(left + 32, 21, name),
-    )  # fmt: skip
-
-
-def _thin(points: tuple[Point, ...]) -> list[Point]:
-    """At most some 300 points: of each stretch the lowest and the highest, so that no peak is lost."""
-    if len(points) <= DRAWN_POINTS:
-        return list(points)
-    size = math.ceil(len(points) / (DRAWN_POINTS // 2))
-    thinned: list[Point] = []
-    for start in range(0, len(points), size):
-        stretch = points[start : start + size]
-        thinned += sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
-    return thinned

@@ -4,8 +4,11 @@ from collections.abc import Iterable
 
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
-from annotate.charts import Line, LineChart, Point
+from annotate.charts import Line, LineChart
+from annotate.drawing import Point
+from annotate.numbers import significant
 from training.services.events import Series
 
 # What trainers log about themselves.
@@ -13,6 +16,25 @@ NOT_CHARTED = {"epoch", "total_flos", "num_tokens", "num_input_tokens_seen", "pr
 NOT_CHARTED_ENDINGS = ("runtime", "_per_second", "_seconds")
 FIRST = ("loss", "accuracy", "score", "rewards", "margin", "kl")
 LAST = ("entropy", "grad_norm", "learning_rate")
+# What `readable` makes of the usual names, for the translators.
+USUAL = (
+    gettext_noop("Loss"),
+    gettext_noop("Accuracy"),
+    gettext_noop("Confidence"),
+    gettext_noop("Pairs"),
+    gettext_noop("Margin"),
+    gettext_noop("Mean reward"),
+    gettext_noop("Min reward"),
+    gettext_noop("Max reward"),
+    gettext_noop("Rewards: accuracies"),
+    gettext_noop("Rewards: margins"),
+    gettext_noop("Rewards: mean"),
+    gettext_noop("Logps: mean"),
+    gettext_noop("Mean token accuracy"),
+    gettext_noop("Entropy"),
+    gettext_noop("Grad norm"),
+    gettext_noop("Learning rate"),
+)
 
 
 def charts_of(series: Iterable[Series]) -> list[LineChart]:
@@ -34,7 +56,7 @@ def charts_of(series: Iterable[Series]) -> list[LineChart]:
         charts.append(
             LineChart(
                 key=slugify(name.replace("/", "-")),
-                title=readable(name),
+                title=_(readable(name)),
                 description=" ".join(_described(line.name, line.points) for line in lines),
                 lines=lines,
                 x_name=_("step"),
@@ -66,10 +88,10 @@ def _described(name: str, points: tuple[Point, ...]) -> str:
         "%(name)s: from %(first)s at step %(start)s to %(last)s at step %(end)s, between %(low)s and %(high)s."
     ) % {
         "name": name,
-        "first": f"{points[0][1]:.4g}",
+        "first": significant(points[0][1]),
         "start": f"{points[0][0]:g}",
-        "last": f"{points[-1][1]:.4g}",
+        "last": significant(points[-1][1]),
         "end": f"{points[-1][0]:g}",
-        "low": f"{min(value for _step, value in points):.4g}",
-        "high": f"{max(value for _step, value in points):.4g}",
+        "low": significant(min(value for _step, value in points)),
+        "high": significant(max(value for _step, value in points)),
     }
