@@ -372,9 +372,22 @@ def paces(rankings: Rankings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         "threshold": biases.WORDS_PER_MINUTE,
         "too_fast": int(too_fast.sum()),
         "too_fast_share": rounded(too_fast.mean()) if some else None,
+        "histogram": pace_histogram(per_minute),
         "n": len(rankings),
         "rankings": rankings.ids[fastest[too_fast[fastest]]][:LISTED].tolist(),
     }, people
+
+
+def pace_histogram(per_minute: Array) -> list[dict[str, Any]]:
+    """How many rankings came at from … to words a minute; the last bin is open."""
+    if not len(per_minute):
+        return []
+    edges = np.append(np.arange(0, 1.5 * biases.WORDS_PER_MINUTE + 1, biases.WORDS_PER_MINUTE / 10), np.inf)
+    counts, _edges = np.histogram(per_minute, edges)
+    return [
+        {"from": int(low), "to": int(high) if np.isfinite(high) else None, "count": int(count)}
+        for low, high, count in zip(edges[:-1], edges[1:], counts, strict=True)
+    ]
 
 
 def straight_lining(rankings: Rankings, shown: biases.Shown) -> tuple[dict[str, Any], list[dict[str, Any]]]:
