@@ -14,6 +14,7 @@ from django.urls import reverse
 
 from annotate.formats.exporting import FORMATS, SHAPES, loading_lines
 from annotate.models import DatasetVersion, Prompt, content_hash
+from annotate.services.datasets import Filters
 from tests.annotate.rows import build, demonstrate, rank
 from tests.conftest import make_task, signed_in
 from tests.recipes.tiny import ENVIRONMENT, save_tiny_model
@@ -165,14 +166,16 @@ def script(version: DatasetVersion, model: Path) -> str:
     return "\n".join(parts)
 
 
-@pytest.mark.parametrize("turns", [False, True], ids=["one question", "several turns"])
-def test_every_export_loads_and_trains_as_the_page_says(project, alice, bob, tmp_path, tiny_model, turns):
+@pytest.mark.parametrize(
+    ("turns", "weights"), [(False, "equal"), (True, "reliability")], ids=["one question", "several turns, weighted"]
+)
+def test_every_export_loads_and_trains_as_the_page_says(project, alice, bob, tmp_path, tiny_model, turns, weights):
     for number in range(4):
         task = make_task(project, f"Question, {number}?", ["None", 'It is "quoted"\nand long', "NA"])
         if turns:
             make_turns(task)
         rank(task, bob, [1, 2, 3])
-    version = build(project, alice, test_fraction=0)
+    version = build(project, alice, test_fraction=0, filters=Filters(weights=weights))
     for shape in SHAPES:
         for format in FORMATS:
             response = download(alice, version, shape, format, "train")
