@@ -16,6 +16,7 @@ MAY = {
     "signed in": {"home", "project_new"},
     "member": {"project", "guidelines"},
     "annotator": {
+        *("my_rankings", "ranking_revise"),
         *("rank_difference", "rank_demonstration_difference"),
         *("rank", "rank_submit", "rank_skip", "rank_flag", "rank_draft", "rank_demonstration", "rank_undo"),
     },
@@ -29,7 +30,7 @@ MAY = {
         *("invitation_create", "invitation_revoke"),
         *("known_tasks", "known_task_add", "known_task", "member_pause"),
         *("imports", "import", "import_refused", "import_cancel"),
-        *("adjudication", "task_decide", "task_state", "demonstration_withdraw"),
+        *("adjudication", "task_decide", "task_state", "task_priority", "demonstration_withdraw"),
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
     },
 }

@@ -4,12 +4,15 @@ Tasks of higher priority come first; among equals those about which reward model
 have ranked or are ranking, then the older. The index `task_next` holds the free tasks in this order.
 """
 
+import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django.db import connection, transaction
 from django.utils import timezone
 
-from annotate.models import Assignment, Membership
+from annotate.models import PRIORITY_MAX, Assignment, Membership, Project, RankingTask, User, record
 
 # How many free tasks are looked at from the top of the queue, and from one's own place in it.
 HEAD, AHEAD = 32, 64
@@ -17,6 +20,7 @@ HEAD, AHEAD = 32, 64
 STEPS = 50
 # So many of one's own tasks are hashed to step over them; few enough that Postgres always does it in memory.
 HASHED = 50_000
+BATCH = 2_000
 
 ORDER = "t.priority * -1, t.disagreement * -1.0, t.leased + t.submitted, t.id"
 FREE = """t.project_id = %(project)s AND t.state = 'open' AND t.purpose = 'ranking' AND t.overlap > t.leased + t.submitted"""
@@ -102,3 +106,61 @@ def take_next(membership: Membership, lease_until: datetime) -> Assignment | Non
         "task": place.get("task", 0),
     }
     return next(iter(Assignment.objects.raw(LEASE_NEXT, parameters)), None)
+
+
+def set_priorities(*, project: Project, priorities: Mapping[int, int], actor: User | None = None) -> int:
+    """Set the priority of tasks: {task id: −1000 to 1000}; higher is asked first. Returns how many changed.
+
+    Tasks of other projects, known orders and closed tasks are left alone. Raises ValueError for a number out of bounds.
+    """
+    for task, priority in priorities.items():
+        if abs(priority) > PRIORITY_MAX:
+            raise ValueError(
+                f"The priority of task {task} is {priority}; it goes from {-PRIORITY_MAX} to {PRIORITY_MAX}."
+            )
+    changed = _set(project, "priority", priorities)
+    if changed:
+        target = f"task:{next(iter(priorities))}" if len(priorities) == 1 else f"project:{project.pk}"
+        given = sorted(set(priorities.values()))[:20]
+        record(actor, "tasks.priority_changed", target, project=project, tasks=changed, priorities=given)
+    return changed
+
+
+def order_by_disagreement(*, project: Project, scores: Mapping[int, float]) -> int:
+    """Among tasks of one priority, ask those first about which models disagree most: {task id: score ≥ 0}.
+
+    Tasks without a score come after all that have one, in the usual order, and scores given earlier are forgotten: those of
+    two sets of models do not compare. An empty mapping ends it. Returns how many tasks moved. Raises ValueError for a score
+    that is negative or not finite.
+    """
+    for task, score in scores.items():
+        if not 0 <= score < math.inf:
+            raise ValueError(f"The score of task {task} is {score}; it must be 0 or more, and finite.")
+    scored = RankingTask.objects.filter(project=project).exclude(disagreement=0.0)
+    forgotten = {pk: 0.0 for pk in scored.values_list("pk", flat=True).iterator() if pk not in scores}
+    return _set(project, "disagreement", {**forgotten, **scores})
+
+
+def _set(project: Project, column: str, values: Mapping[int, float]) -> int:
+    """In batches, each a transaction of its own, so that nobody who ranks waits for more than one; locked in the order of ids."""
+    changed = 0
+    ids = sorted(values)
+    for start in range(0, len(ids), BATCH):
+        batch = ids[start : start + BATCH]
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(
+                f"""
+                WITH given AS (
+                    SELECT * FROM unnest(%(ids)s::bigint[], %(values)s::float8[]) AS given(id, value)
+                ), locked AS (
+                    SELECT t.id FROM annotate_rankingtask t JOIN given USING (id)
+                    WHERE t.project_id = %(project)s AND t.purpose = 'ranking' AND t.state <> 'closed'
+                        AND t.{column} <> given.value
+                    ORDER BY t.id FOR UPDATE OF t
+                )
+                UPDATE annotate_rankingtask t SET {column} = given.value FROM locked JOIN given USING (id) WHERE t.id = locked.id
+                """,  # noqa: S608  # constants of this file
+                {"project": project.pk, "ids": batch, "values": [float(values[pk]) for pk in batch]},
+            )
+            changed += cursor.rowcount
+    return changed

@@ -1,14 +1,20 @@
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import Count
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_GET, require_POST
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.models import Demonstration, Membership, Prompt, Ranking
+from annotate.forms.priority import PriorityForm
+from annotate.forms.ranking import first_problem
+from annotate.models import Demonstration, Membership, Prompt, Ranking, RankingTask
+from annotate.numbers import grouped
 from annotate.services.demonstrations import withdraw_demonstration
+from annotate.services.queue import set_priorities
 from annotate.text import render_markdown
 
 PER_PAGE = 50
@@ -48,6 +54,7 @@ def prompt(request: ProjectRequest, pk: int) -> HttpResponse:
     project = request.membership.project
     prompt = get_object_or_404(project.prompts, pk=pk)
     completions = list(prompt.completions.select_related("source").order_by("pk")[:200])
+    tasks = list(prompt.tasks.order_by("pk")[:100])
     ideal = {row.completion_id: row for row in Demonstration.objects.filter(completion__prompt=prompt)}
     context = {
         "project": project,
@@ -70,7 +77,12 @@ def prompt(request: ProjectRequest, pk: int) -> HttpResponse:
             }
             for completion in completions
         ],
-        "tasks": prompt.tasks.order_by("pk")[:100],
+        "tasks": tasks,
+        "movable": [
+            task
+            for task in tasks
+            if task.purpose == RankingTask.Purpose.RANKING and task.state != RankingTask.State.CLOSED
+        ],
         "rankings": describe_rankings(prompt),
     }
     return render(request, "annotate/prompt.html", context)
@@ -84,6 +96,29 @@ def demonstration_withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
     demonstration = get_object_or_404(membership.project.demonstrations.select_related("completion"), pk=pk)
     withdraw_demonstration(membership=membership, demonstration=demonstration)
     return redirect("prompt", membership.project.slug, demonstration.completion.prompt_id)
+
+
+@require_POST
+@member_required(Role.ADMIN)
+def task_priority(request: ProjectRequest, pk: int) -> HttpResponse:
+    """Ask a task earlier, as any other, or later; with `tag`, all that bear this tag of its prompt."""
+    project = request.membership.project
+    tasks = project.tasks.filter(purpose=RankingTask.Purpose.RANKING).exclude(state=RankingTask.State.CLOSED)
+    task = get_object_or_404(tasks.select_related("prompt"), pk=pk)
+    form = PriorityForm(request.POST, tags=task.prompt.tags)
+    if not form.is_valid():
+        messages.error(request, first_problem(form))
+        return redirect("prompt", project.slug, task.prompt_id)
+    tag = form.cleaned_data["tag"]
+    chosen = tasks.filter(prompt__tags__contains=[tag]) if tag else tasks.filter(pk=pk)
+    moved = {key: form.moved(priority) for key, priority in chosen.values_list("pk", "priority").iterator()}
+    changed = set_priorities(project=project, priorities=moved, actor=request.membership.user)
+    messages.success(
+        request,
+        ngettext("%(count)s task has another priority now.", "%(count)s tasks have another priority now.", changed)
+        % {"count": grouped(changed)},
+    )
+    return redirect("prompt", project.slug, task.prompt_id)
 
 
 def describe_rankings(prompt: Prompt) -> list[dict[str, Any]]:

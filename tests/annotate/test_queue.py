@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from annotate.formats.errors import RowError
 from annotate.formats.shapes import Columns, to_row
-from annotate.models import Assignment, AuditEvent, Membership, Ranking, RankingTask, content_hash
+from annotate.models import Assignment, AuditEvent, Membership, Project, Prompt, Ranking, RankingTask, content_hash
 from annotate.services import overlap, queue
 from annotate.services.intake import add_rows
 from annotate.services.overlap import overlap_of
@@ -126,6 +126,7 @@ def test_the_place_moves_with_what_was_taken_there(project, bob):
     given(bob, project)
     ranks(bob)
     place = Membership.objects.get(user=bob, project=project).queue_place
+    assert place is not None
     assert (place["task"], place["steps"]) == (tasks[41].pk, 1)
 
 
@@ -310,3 +311,73 @@ def test_a_priority_that_is_no_whole_number_is_refused_by_name(priority):
     with pytest.raises(RowError, match="whole number from -1000 to 1000") as refused:
         row(0, priority=priority)
     assert refused.value.field == "priority"
+
+
+def change_priority(user, task, change, **more):
+    page = signed_in(user).post(
+        f"/projects/{task.project.slug}/tasks/{task.pk}/priority", {"change": change, **more}, follow=True
+    )
+    return page.content.decode()
+
+
+def priorities():
+    return list(RankingTask.objects.order_by("pk").values_list("priority", flat=True))
+
+
+def test_an_admin_has_a_task_asked_earlier_or_later(project, alice, bob):
+    tasks = fill(project, 3)
+    assert "1 task has another priority now" in change_priority(alice, tasks[2], "raise")
+    change_priority(alice, tasks[0], "lower")
+    assert priorities() == [-10, 0, 10]
+    assert [given(bob, project), ranks(bob), ranks(bob)] == [tasks[2], tasks[1], tasks[0]]
+    change_priority(alice, tasks[2], "raise")
+    change_priority(alice, tasks[0], "normal")
+    assert priorities() == [0, 0, 20]
+    assert "Select a valid choice" in change_priority(alice, tasks[0], "sideways")
+    events = AuditEvent.objects.filter(verb="tasks.priority_changed", actor=alice).order_by("pk")
+    assert list(events.values_list("target", "details"))[0] == (
+        f"task:{tasks[2].pk}",
+        {"tasks": 1, "priorities": [10]},
+    )
+    assert events.count() == 4
+
+
+def test_a_whole_tag_is_asked_earlier_at_once(project, alice):
+    tasks = fill(project, 4)
+    Prompt.objects.filter(tasks__in=tasks[:3]).update(tags=["maths", 'hard, "odd"'])
+    RankingTask.objects.filter(pk=tasks[1].pk).update(state="closed")
+    page = change_priority(alice, tasks[0], "raise", tag="maths")
+    assert "2 tasks have another priority now" in page
+    assert "All tasks tagged “maths”" in page
+    change_priority(alice, tasks[0], "raise", tag='hard, "odd"')
+    assert priorities() == [20, 0, 20, 0]
+    assert "does not bear the tag" in change_priority(alice, tasks[3], "lower", tag="maths")
+    assert priorities() == [20, 0, 20, 0]
+
+
+def test_priorities_have_bounds_and_hold_in_their_own_project_alone(project, alice):
+    (task,) = fill(project, 1)
+    other = Project.objects.create(slug="other", name="Other", created_by=alice)
+    assert queue.set_priorities(project=other, priorities={task.pk: 3}) == 0
+    with pytest.raises(ValueError, match=f"task {task.pk} is 1001"):
+        queue.set_priorities(project=project, priorities={task.pk: 1001})
+    assert priorities() == [0]
+
+
+def test_what_models_disagree_about_is_asked_first_among_equal_priorities(project, bob, monkeypatch):
+    monkeypatch.setattr(queue, "BATCH", 2)
+    tasks = fill(project, 5)
+    queue.set_priorities(project=project, priorities={tasks[4].pk: 1})
+    scores = {tasks[0].pk: 0.1, tasks[1].pk: 0.7, tasks[2].pk: 0.3}
+    assert queue.order_by_disagreement(project=project, scores=scores) == 3
+    assert [given(bob, project), *(ranks(bob) for _ in range(4))] == [tasks[4], tasks[1], tasks[2], tasks[0], tasks[3]]
+    # Scores of other models take the place of these.
+    assert queue.order_by_disagreement(project=project, scores={tasks[3].pk: 0.2, tasks[1].pk: 0.7}) == 3
+    assert list(RankingTask.objects.order_by("pk").values_list("disagreement", flat=True)) == [0, 0.7, 0, 0.2, 0]
+
+
+@pytest.mark.parametrize("score", [-0.1, float("nan"), float("inf")])
+def test_a_score_that_orders_nothing_is_refused(project, score):
+    (task,) = fill(project, 1)
+    with pytest.raises(ValueError, match=f"score of task {task.pk}"):
+        queue.order_by_disagreement(project=project, scores={task.pk: score})
