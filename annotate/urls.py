@@ -2,6 +2,7 @@ from django.urls import URLPattern, path
 
 from annotate.views import (
     adjudication,
+    audit,
     datasets,
     differences,
     flags,
@@ -32,6 +33,8 @@ urlpatterns: list[URLPattern] = [
     path(P, projects.project, name="project"),
     path(P + "settings", settings.project_settings, name="project_settings"),
     path(P + "settings/state", settings.project_state, name="project_state"),
+    path(P + "audit", audit.audit, name="audit"),
+    path(P + "audit.csv", audit.audit_csv, name="audit_csv"),
     path(P + "members", members.project_members, name="project_members"),
     path(P + "members/<int:pk>", members.project_member, name="project_member"),
     path(P + "invitations", invitations.invitation_create, name="invitation_create"),

@@ -27,7 +27,7 @@ MAY = {
     },
     "admin": {
         *("project_settings", "project_state", "project_members", "project_member", "flags", "flag_settle"),
-        *("invitation_create", "invitation_revoke"),
+        *("invitation_create", "invitation_revoke", "audit", "audit_csv"),
         *("known_tasks", "known_task_add", "known_task", "member_pause"),
         *("imports", "import", "import_refused", "import_cancel"),
         *("adjudication", "task_decide", "task_state", "task_priority", "demonstration_withdraw"),

@@ -172,6 +172,40 @@ def undo_last(*, membership: Membership, token: uuid.UUID) -> None:
         raise Refused("nothing_to_undo", _("There is no recent ranking of yours to take back."))
     if ranking.token != token:
         raise Refused("stale", _("You have ranked more elsewhere since. Reload the page to see what undo takes back."))
+    _reopen(membership, ranking)
+
+
+@transaction.atomic
+def revise(*, membership: Membership, token: uuid.UUID) -> None:
+    """Open the task of one's own earlier ranking again, as undo does with the latest one; its row stays as history.
+
+    `token` is the one it was submitted with, so that asking again opens nothing more. Raises Refused, in words.
+    """
+    if not lock_membership(membership).may_rank:
+        raise Refused("may_not_rank", _("Your role in this project was changed: ranking is no longer part of it."), 403)
+    mine = Ranking.objects.filter(
+        project_id=membership.project_id, annotator_id=membership.user_id, role=Ranking.Role.ANNOTATOR
+    )
+    ranking = mine.select_related("task", "assignment").filter(token=token).first()
+    if ranking is None or ranking.assignment is None:
+        raise Refused("no_ranking", _("There is no such ranking of yours in this project."), 404)
+    if not ranking.is_current:
+        if ranking.assignment.state == Assignment.State.LEASED:
+            return
+        raise Refused("stale", _("You took this ranking back or revised it already; the newest one is listed here."))
+    if membership.project.state != Project.State.ACTIVE:
+        raise Refused("paused", _("The project is not active: rankings can be revised when an admin has resumed it."))
+    if membership.paused_at:
+        raise Refused("paused", _("You are given no tasks just now, so nothing can be revised either."))
+    decided = Ranking.objects.current().filter(task=ranking.task_id, role=Ranking.Role.ADJUDICATOR)
+    if ranking.task.purpose != RankingTask.Purpose.RANKING or decided.exists():
+        # The same words for gold as for the others: nobody is told which tasks are gold.
+        raise Refused("settled", _("This ranking has been evaluated already; it can no longer be changed."))
+    _reopen(membership, ranking)
+
+
+def _reopen(membership: Membership, ranking: Ranking) -> None:
+    """Withdraw a current ranking of the locked membership and lease its task to them again; what they hold is given back."""
     held = Assignment.objects.filter(
         annotator_id=membership.user_id, project_id=membership.project_id, state=Assignment.State.LEASED
     ).first()
