@@ -3,6 +3,7 @@
 MAX_LINE = 16 * 1024**2
 MAX_TEXT = 1_000_000
 MAX_METADATA = 64 * 1024
+MAX_EXPLANATION = 20_000
 # No real text packs better than this; what does is a decompression bomb.
 MAX_RATIO = 250
 RATIO_CHECKED_FROM = 64 * 1024**2

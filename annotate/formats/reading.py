@@ -18,7 +18,7 @@ PARQUET_BYTES = 8 * 1024**2
 EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 RECORD_TOO_LONG = "record too long"
 # Cells of these columns may hold JSON, since CSV has no lists of its own.
-JSON_CELLS = {"completions", "tags", "metadata"}
+JSON_CELLS = {"completions", "tags", "metadata", "known_order"}
 
 
 @dataclass(frozen=True)

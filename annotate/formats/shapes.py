@@ -8,11 +8,11 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.models import K_MAX, PRIORITY_MAX, completion_hash, content_hash
+from annotate.models import K_MAX, PRIORITY_MAX, RankingTask, completion_hash, content_hash
 from annotate.numbers import grouped
 from annotate.reasoning import split_reasoning
 
-from .errors import MAX_METADATA, MAX_TEXT, RowError, UnknownColumns
+from .errors import MAX_EXPLANATION, MAX_METADATA, MAX_TEXT, RowError, UnknownColumns
 
 ROLES = ("system", "user", "assistant")
 NUMBERED = [f"{name}_{number}" for name in ("completion", "response") for number in range(1, K_MAX + 1)]
@@ -52,6 +52,15 @@ class Answer:
     content_hash: str
 
 
+@dataclass(frozen=True)
+class Known:
+    """The order that a row's answers are known to have: a rank for each, 1 is best, equal ranks are a tie, no rank left out."""
+
+    ranks: tuple[int, ...]
+    purpose: str
+    explanation: str
+
+
 @dataclass
 class Row:
     """A checked row. `metadata` and each answer's `sampling` are JSON text; `messages` end with a user's turn."""
@@ -62,6 +71,7 @@ class Row:
     reference_answer: str = ""
     tags: list[str] = field(default_factory=list)
     priority: int = 0
+    known: Known | None = None
     metadata: str = "{}"
     shape: str = ""
     others: tuple[str, ...] = ()
@@ -90,6 +100,7 @@ def to_row(value: dict[str, Any], columns: Columns, default_source: str = "impor
         reference_answer="" if reference is None else _text(str(reference), "reference_answer", MAX_TEXT, empty=True),
         tags=_tags(rest.pop("tags", None)),
         priority=_priority(rest.pop("priority", None)),
+        known=_known(rest, len(answers), len(distinct)),
         shape=shape,
     )
     metadata = rest.pop("metadata", None) or {}
@@ -103,6 +114,7 @@ def to_row(value: dict[str, Any], columns: Columns, default_source: str = "impor
         + sum(len(answer.text) + len(answer.reasoning) + len(answer.sampling) for answer in distinct)
         + len(row.reference_answer)
         + len(row.metadata)
+        + (len(row.known.explanation) if row.known else 0)
     )
     return row
 
@@ -119,6 +131,31 @@ def _priority(value: Any) -> int:
         reason = _("Must be a whole number from %(least)d to %(most)d; higher is asked first.")
         raise RowError("priority", reason % {"least": -PRIORITY_MAX, "most": PRIORITY_MAX})
     return int(number)
+
+
+def _known(rest: dict[str, Any], count: int, distinct: int) -> Known | None:
+    """What `known_order` says, taken out of `rest` with its purpose and explanation, which mean something only beside it."""
+    if rest.get("known_order") in (None, ""):
+        return None
+    listed = rest.pop("known_order")
+    if not isinstance(listed, list) or not all(
+        isinstance(rank, int | float) and not isinstance(rank, bool) and rank in range(1, K_MAX + 1) for rank in listed
+    ):
+        reason = _("Must be a list of whole numbers from 1 (best) to %(most)d, one for each completion.")
+        raise RowError("known_order", reason % {"most": K_MAX})
+    if len(listed) != count:
+        reason = _("Has %(ranks)d places for %(completions)d completions.")
+        raise RowError("known_order", reason % {"ranks": len(listed), "completions": count})
+    if distinct < count:
+        raise RowError("known_order", _("Two of the completions are the same."))
+    places = sorted(set(listed))
+    if len(places) < 2:
+        raise RowError("known_order", _("At least one completion must be better than another."))
+    purpose = rest.pop("purpose", None) or RankingTask.Purpose.GOLD
+    if purpose not in (RankingTask.Purpose.GOLD, RankingTask.Purpose.PRACTICE):
+        raise RowError("purpose", _("Must be gold or practice."))
+    explanation = _text(rest.pop("explanation", None) or "", "explanation", MAX_EXPLANATION, empty=True)
+    return Known(tuple(places.index(rank) + 1 for rank in listed), str(purpose), explanation)
 
 
 def _take(rest: dict[str, Any], path: str) -> Any:

@@ -8,16 +8,18 @@ from typing import Any
 from django.db import IntegrityError, connection, models, transaction
 from django.utils import timezone
 
-from annotate.formats.shapes import Row
-from annotate.models import Completion, Project, Prompt, RankingTask, Source, TaskCompletion, content_hash
+from annotate.formats.shapes import Known, Row
+from annotate.models import Completion, KnownOrder, Project, Prompt, RankingTask, Source, TaskCompletion, content_hash
 
-from .overlap import overlap_of
+from .overlap import ENDLESS, overlap_of
 
 PROMPT = ("id", "project_id", "messages", "content_hash", "reference_answer", "metadata", "tags", "created_at")
 COMPLETION = ("id", "prompt_id", "source_id", "text", "reasoning", "sampling", "content_hash", "created_at")
 TASK = (
-    "id", "project_id", "prompt_id", "content_hash", "state", "priority", "overlap", "leased", "submitted", "created_at",
+    "id", "project_id", "prompt_id", "content_hash", "state", "purpose", "priority", "overlap", "leased", "submitted",
+    "created_at",
 )  # fmt: skip
+KNOWN = ("task_id", "ranks", "explanation", "created_at")
 TASK_COMPLETION = ("task_id", "completion_id")
 TRIES = 3
 
@@ -82,6 +84,7 @@ def _add(project: Project, rows: Sequence[Row]) -> Added:
     seen_prompts: set[str] = set(prompt_ids) - {row.content_hash for row in fresh}
     new_completions = []
     wanted: dict[str, tuple[int, int, list[int]]] = {}
+    known_orders: dict[str, tuple[str, str, str] | None] = {}
     for row in rows:
         prompt_id = prompt_ids[row.content_hash]
         is_new = row.content_hash not in seen_prompts
@@ -99,8 +102,10 @@ def _add(project: Project, rows: Sequence[Row]) -> Added:
             of_row.append(completion_id)
         added.duplicates += not is_new
         if len(of_row) > 1:
+            known = known_json(row.known, of_row)
             of_row.sort()
             wanted[content_hash(of_row)] = (prompt_id, row.priority, of_row)
+            known_orders[content_hash(of_row)] = known or known_orders.get(content_hash(of_row))
         else:
             added.single += len(of_row)
             added.without += not of_row
@@ -111,17 +116,30 @@ def _add(project: Project, rows: Sequence[Row]) -> Added:
         )
     )
     tasks = [(digest, *task) for digest, task in wanted.items() if digest not in there]
-    new_tasks, new_pairs = [], []
+    new_tasks, new_pairs, new_known = [], [], []
     for pk, (digest, prompt_id, priority, of_task) in zip(_next_ids(RankingTask, len(tasks)), tasks, strict=True):
-        new_tasks.append((pk, project.pk, prompt_id, digest, "open", priority, overlap_of(project, digest), 0, 0, now))
+        purpose, overlap = str(RankingTask.Purpose.RANKING), overlap_of(project, digest)
+        if known := known_orders[digest]:
+            purpose, overlap = known[0], ENDLESS
+            new_known.append((pk, *known[1:], now))
+        new_tasks.append((pk, project.pk, prompt_id, digest, "open", purpose, priority, overlap, 0, 0, now))
         new_pairs += [(pk, completion_id) for completion_id in of_task]
 
     copy_rows(Prompt, PROMPT, new_prompts)
     copy_rows(Completion, COMPLETION, new_completions)
     copy_rows(RankingTask, TASK, new_tasks)
     copy_rows(TaskCompletion, TASK_COMPLETION, new_pairs)
+    copy_rows(KnownOrder, KNOWN, new_known)
     added.prompts, added.completions, added.tasks = len(new_prompts), len(new_completions), len(new_tasks)
     return added
+
+
+def known_json(known: Known | None, completions: list[int]) -> tuple[str, str, str] | None:
+    """(purpose, ranks as JSON, explanation) of a known order of these completions."""
+    if known is None:
+        return None
+    ranks = dict(sorted(zip(map(str, completions), known.ranks, strict=True)))
+    return known.purpose, json.dumps(ranks), known.explanation
 
 
 def _messages_json(messages: list[dict[str, str]]) -> str:

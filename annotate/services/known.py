@@ -12,13 +12,12 @@ from django.utils.translation import gettext as _
 from annotate.models import Assignment, Completion, KnownOrder, Membership, Project, Ranking, RankingTask, record
 
 from .assignments import Refused
+from .overlap import ENDLESS, overlap_of
 from .serving import current_practice
 
 Purpose = RankingTask.Purpose
 Ranks = dict[int, int]  # {completion id: rank}, 1 is best, equal ranks are a tie
 
-# So many people may have a task with a known order that its counts never run out.
-ENDLESS = 32767
 CANDIDATES = 20
 EXAMPLES = 3
 WRONG_PAIRS = 2
@@ -130,7 +129,8 @@ def forget_known(*, membership: Membership, known: KnownOrder) -> None:
     task = RankingTask.objects.select_for_update().get(pk=known.task_id)
     _end_leases(task)
     before = {"purpose": task.purpose, "ranks": known.ranks}
-    task.purpose, task.overlap = Purpose.RANKING, max(membership.project.overlap, task.submitted)
+    overlap = overlap_of(membership.project, task.content_hash)
+    task.purpose, task.overlap = Purpose.RANKING, max(overlap, task.submitted)
     task.save(update_fields=["purpose", "overlap", "leased"])
     Ranking.objects.filter(task=task, accuracy__isnull=False).update(accuracy=None)
     known.delete()

@@ -8,6 +8,8 @@ from django.db import connection, transaction
 from annotate.models import Project, User, record
 
 BATCH = 2_000
+# So many people may have a task with a known order that its counts never run out.
+ENDLESS = 32767
 SETTINGS = frozenset({"overlap", "shared_percent", "shared_overlap"})
 # Of the task's own content, so that a task stays shared or not whatever becomes of the settings; salted, so that the share has
 # nothing to do with any other choice by hash. In Python and in SQL alike: a number from 0 to 99.

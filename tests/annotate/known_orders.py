@@ -5,7 +5,7 @@ from typing import Any
 from django.http import HttpResponse
 
 from annotate.models import Assignment, KnownOrder, Project, RankingTask, User
-from annotate.services.known import ENDLESS
+from annotate.services.overlap import ENDLESS
 from annotate.services.rankings import letters
 from tests.annotate.ranking_page import held, opened, submit
 from tests.conftest import make_task
