@@ -7,6 +7,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Exists, OuterRef
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from annotate.models import Membership, Project, Ranking
 
@@ -72,7 +73,7 @@ class QualityForm(FilterForm):
 
 
 class LeaderboardForm(FilterForm):
-    criterion = forms.ChoiceField(label=_("By"), required=False)
+    criterion = forms.ChoiceField(label=pgettext_lazy("criterion", "By"), required=False)
 
     field_order = ("criterion", "tag", "since", "until")
 

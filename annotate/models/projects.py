@@ -7,6 +7,7 @@ from django.db.models import F, Q
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from .users import User
 
@@ -157,8 +158,8 @@ class Membership(models.Model):
     """
 
     class Role(models.TextChoices):
-        ANNOTATOR = "annotator", _("Annotator")
-        RESEARCHER = "researcher", _("Researcher")
+        ANNOTATOR = "annotator", pgettext_lazy("role", "Annotator")
+        RESEARCHER = "researcher", pgettext_lazy("role", "Researcher")
         ADMIN = "admin", _("Admin")
 
     class PauseReason(models.TextChoices):

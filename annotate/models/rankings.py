@@ -4,6 +4,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from .projects import Project
 from .prompts import Completion
@@ -28,7 +29,7 @@ class Ranking(models.Model):
         ALL_BAD = "all_bad", _("All bad")
 
     class Role(models.TextChoices):
-        ANNOTATOR = "annotator", _("Annotator")
+        ANNOTATOR = "annotator", pgettext_lazy("role", "Annotator")
         ADJUDICATOR = "adjudicator", _("Adjudicator")
         IMPORTED = "imported", _("Imported")
 
