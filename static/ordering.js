@@ -1,4 +1,5 @@
 // A weak order in the making: letters on places, the best first, ties together, places empty in between.
+// Of two letters, placing one places both; only `tie` puts them together.
 "use strict";
 
 /** `letters` are what is to be ordered, `ties` whether a place may hold several. `places[0]` is the best. */
@@ -27,12 +28,22 @@ function makeOrder(letters, ties) {
 
   /** Put `letter` on a place: tied with what stands there, or in front of it where there are no ties. */
   function put(letter, index) {
+    if (letters.length === 2) {
+      const other = letters.find((one) => one !== letter);
+      places = index === 0 ? [[letter], [other]] : [[other], [letter]];
+      return;
+    }
     if (!ties) {
       if (placeOf(letter) !== index) insert(letter, index);
       return;
     }
     lift(letter);
     places[index] = [...places[index], letter].sort();
+  }
+
+  /** All on one place. */
+  function tie() {
+    places = letters.map((_, index) => (index === 0 ? [...letters] : []));
   }
 
   /** Take over the places of a draft, as far as they make sense. */
@@ -48,6 +59,7 @@ function makeOrder(letters, ties) {
     lift,
     insert,
     put,
+    tie,
     load,
     all: () => places,
     dense: () => places.filter((place) => place.length > 0),

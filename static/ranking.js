@@ -30,13 +30,14 @@ function say(...sentences) {
 
 // The order
 
+const isPair = () => order.letters.length === 2;
 const isComplete = () => allBad || order.unplaced().length === 0;
 const isReady = () => allBad || (isComplete() && ratingsLeft(form).length === 0);
 
 /** What is still to be done, in words. */
 function whatIsLeft() {
   if (allBad) return phrase("allBad");
-  if (!isComplete()) return phrase("left", { letters: order.unplaced().join(", ") });
+  if (!isComplete()) return isPair() ? phrase("choose") : phrase("left", { letters: order.unplaced().join(", ") });
   return isReady() ? phrase("complete") : phrase("toRate", { count: ratingsLeft(form).length });
 }
 
@@ -52,10 +53,21 @@ function placed(letter) {
   picked = null;
   changed();
   const others = order.tiedWith(letter);
-  say(
+  const best = order.dense()[0];
+  if (isPair()) return say(phrase(others ? "equal" : "better", { letter: best[0] }), whatIsLeft());
+  return say(
     phrase(others ? "tied" : "placed", { letter, place: order.placeOf(letter) + 1, others }),
     whatIsLeft(),
   );
+}
+
+/** Of two answers, the better one's letter, or "=" when they are equally good. */
+function prefer(choice) {
+  if (!form.querySelector(`[data-prefer="${choice}"]`)) return undefined;
+  allBad = false;
+  if (choice !== "=") return put(choice, 0);
+  order.tie();
+  return placed(order.letters[0]);
 }
 
 function unplace(letter) {
@@ -102,6 +114,7 @@ function stateOf(letter) {
   if (picked === letter) return phrase("statePicked");
   if (index < 0) return phrase("stateFree");
   const others = order.tiedWith(letter);
+  if (isPair()) return phrase(others ? "stateEqual" : index === 0 ? "stateBetter" : "stateWorse");
   return phrase(others ? "stateTied" : "statePlaced", { place: index + 1, others });
 }
 
@@ -128,8 +141,13 @@ function draw() {
   }
   const left = order.unplaced();
   const tray = form.querySelector("[data-tray]");
-  tray.classList.toggle("bare", left.length === 0);
-  tray.querySelector(".chips").replaceChildren(...left.map(chip));
+  tray?.classList.toggle("bare", left.length === 0);
+  tray?.querySelector(".chips").replaceChildren(...left.map(chip));
+  const better = isPair() && left.length === 0 && !allBad ? order.dense() : [];
+  for (const button of form.querySelectorAll("[data-prefer]")) {
+    const chosen = better.length === 1 ? "=" : better[0]?.[0];
+    button.setAttribute("aria-pressed", String(button.dataset.prefer === chosen));
+  }
   form.querySelector('[data-act="allBad"]')?.setAttribute("aria-pressed", String(allBad));
   byId("submit").setAttribute("aria-disabled", String(!isReady()));
   byId("finish-state").textContent = whatIsLeft();
@@ -442,6 +460,8 @@ document.addEventListener("click", (event) => {
   if (!form || busy || !form.contains(target)) return undefined;
   const place = target.closest(".place");
   const letter = target.closest("[data-chip]")?.dataset.chip ?? target.closest("[data-pick]")?.dataset.pick;
+  const preferred = target.closest("[data-prefer]");
+  if (preferred) return prefer(preferred.dataset.prefer);
   const digit = target.closest("[data-put]");
   if (digit) {
     const card = digit.closest(".card").dataset.letter;
@@ -460,7 +480,7 @@ function outside(dialog, event) {
 
 draggable({
   grip: (element) => {
-    if (busy || !form?.contains(element) || element.closest(".puts")) return null;
+    if (busy || !form?.contains(element) || isPair() || element.closest(".puts")) return null;
     return element.closest("[data-chip]")?.dataset.chip ?? element.closest(".card-head")?.parentElement.dataset.letter ?? null;
   },
   target: (element) => element?.closest?.(".place, .gap, [data-tray]") ?? null,
@@ -481,11 +501,16 @@ const commands = {
 
 function moveFocus(step) {
   const inDock = document.activeElement?.closest(".dock");
-  const stops = [...form.querySelectorAll(inDock ? ".order .chip, .place-button" : ".pick")];
+  const stops = [...form.querySelectorAll(inDock ? ".order .chip, .place-button, [data-prefer]" : ".pick")];
   const at = stops.indexOf(document.activeElement?.closest(".card")?.querySelector(".pick") ?? document.activeElement);
   const next = stops[at < 0 ? (step > 0 ? 0 : stops.length - 1) : (at + step + stops.length) % stops.length];
   next?.focus({ preventScroll: true });
   next?.scrollIntoView({ block: "nearest" });
+}
+
+function pressDigit(digit) {
+  if (picked) return put(picked, digit - 1);
+  return isPair() ? prefer(order.letters[digit - 1]) : say(phrase("pickFirst"));
 }
 
 document.addEventListener("keydown", (event) => {
@@ -499,7 +524,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.ctrlKey || event.metaKey || event.altKey || target.closest(".site-head")) return;
   if (key === "Enter") {
-    const ours = !target.closest("button, a, summary, input") || target.closest(".pick, .chip, .place-button, .puts");
+    const ours = !target.closest("button, a, summary, input") || target.closest(".pick, .chip, .place-button, .puts, .verdicts");
     if (!ours || !form) return;
     if (isComplete() || !target.closest("button")) {
       event.preventDefault();
@@ -517,7 +542,8 @@ document.addEventListener("keydown", (event) => {
   }
   const name = key.length === 1 ? key.toUpperCase() : key;
   if (form && order.letters.includes(name) && !event.shiftKey) pick(name, { focus: true });
-  else if (form && /^[1-9]$/.test(key)) picked ? put(picked, key - 1) : say(phrase("pickFirst"));
+  else if (form && /^[1-9]$/.test(key)) pressDigit(Number(key));
+  else if (form && key === "=") prefer("=");
   else if (commands[name] && (form || name === "U" || name === "G")) acts[commands[name]]();
   else if (form && (key === "Delete" || key === "Backspace")) unplace(target.dataset.chip ?? picked ?? target.closest(".card")?.dataset.letter);
   else if (form && (key === "ArrowLeft" || key === "ArrowRight")) moveFocus(key === "ArrowRight" ? 1 : -1);

@@ -213,6 +213,7 @@ def describe(assignment: Assignment) -> dict[str, Any]:
             }
             for letter, (text, reasoning) in zip(letters(len(shown.completions)), shown.completions, strict=True)
         ],
+        "is_pair": len(shown.completions) == 2,
         "draft": assignment.draft,
     }
 
