@@ -88,15 +88,17 @@ def places_of(ranks: Array) -> Array:
 
 
 def alpha_of(
-    coincidences: Array, *, level: Literal["nominal", "ordinal", "interval"] = "ordinal", values: Array | None = None
+    pairs: Array, *, level: Literal["nominal", "ordinal", "interval"] = "ordinal", values: Array | None = None
 ) -> Array:
-    """Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", from coincidence matrices (…, V, V) → (…); NaN if
-    undefined, because no two values were paired or all were the same.
+    """Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability": (…, V, V) → (…); NaN if undefined, because no two values
+    were paired or all were the same.
 
-    The rows of a matrix are the values in their order; `values` (V,) is needed for intervals alone. The `krippendorff` package
+    `pairs` counts each pair of values of a unit once, in either direction, divided by the unit's values less one; with its
+    transpose added it is the coincidence matrix. Rows are the values in their order; `values` (V,) is needed for intervals alone. The `krippendorff` package
     gives the same numbers (a test compares), but takes V² numbers for each unit at once and cannot weigh units, as resampling
     tasks needs it.
     """
+    coincidences = pairs + np.swapaxes(pairs, -1, -2)
     totals = coincidences.sum(axis=-1)
     if level == "nominal":
         distances = 1.0 - np.eye(totals.shape[-1])
@@ -111,13 +113,13 @@ def alpha_of(
 
 
 def coincidences_of(unit: Array, code: Array, values: int) -> tuple[Array, Array, Array]:
-    """The entries of a coincidence matrix: (row (N,), cell (N,), weight (N,)).
+    """What `alpha_of` counts: (row (N,), cell (N,), weight (N,)), one entry per pair of observations of a unit.
 
-    `unit` (M,) is sorted; `code` (M,) is the value's place among `values`. Row: the entry's first observation, to tell its
-    task; cell: first code · values + second code; each pair is there in both directions.
+    `unit` (M,) is sorted; `code` (M,) is the value's place among `values`. Row: the pair's first observation, to tell its
+    task; cell: smaller code · values + larger code.
     """
     first, second = pairs_within(unit)
     size = np.bincount(unit, minlength=1)
     weight = 1.0 / (size[unit[first]] - 1) if len(first) else np.zeros(0)
-    cells = np.concatenate([code[first] * values + code[second], code[second] * values + code[first]])
-    return np.concatenate([first, first]), cells, np.concatenate([weight, weight])
+    one, other = code[first], code[second]
+    return first, np.minimum(one, other) * values + np.maximum(one, other), weight

@@ -17,7 +17,7 @@ from .intervals import Array, Bootstrap, Interval, interval, mean_intervals, rou
 from .reading import Filters, Rankings
 
 NOTHING = _("There is no ranking here yet.")
-NOT_TWICE = _("No task was ranked by two people, so there is nothing to compare.")
+NOT_TWICE = _("No task was ranked by two of these people, so there is nothing to compare.")
 NO_VARIATION = _("All values are the same, so agreement cannot be told from chance.")
 NOT_RATED = _("No answer was rated by two people on this criterion.")
 ALL_TIED = _("Wherever two people ranked the same task, one of them put all answers in one place.")

@@ -1,6 +1,6 @@
 """A project's current rankings of ordinary tasks, as compact arrays.
 
-Gold and practice tasks, adjudications and imported rankings are not in them. One million rankings take some 100 MB.
+Gold and practice tasks, adjudications and imported rankings are not in them. LIMIT rankings take some 50 MB.
 
 Shapes: R rankings (sorted by task), T tasks, A annotators, K = K_MAX columns. The columns of a task are its completions by id; a
 task with fewer than K completions leaves its last columns 0.
@@ -18,7 +18,8 @@ from annotate.models import K_MAX
 
 from .intervals import Array
 
-LIMIT = 1_000_000
+# Intervals of so many rankings are narrower than anybody needs, and they are computed in 500 MB and a minute or two.
+LIMIT = 300_000
 CHUNK = 20_000
 # Carver 1976, "Word length, prose difficulty, and reading rate": a standard word is six characters. Unlike words between
 # spaces it means much the same in every language and in code.
