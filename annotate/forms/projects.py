@@ -21,6 +21,12 @@ CRITERIA_MAX = 8
 LINES_MAX, LINE_LENGTH = 20, 60
 NOT_SLUGS = {"new"}
 LABELS = {
+    "name": gettext_lazy("Name"),
+    "description": gettext_lazy("Description"),
+    "guidelines": gettext_lazy("Guidelines"),
+    "state": gettext_lazy("State"),
+    "criteria": gettext_lazy("Criteria"),
+    "reasons": gettext_lazy("Reasons"),
     "completions_per_task": gettext_lazy("Answers per prompt"),
     "allow_ties": gettext_lazy("Ties"),
     "allow_all_bad": gettext_lazy("“All bad”"),
@@ -118,11 +124,11 @@ class LinesField(forms.CharField):
 class SettingsForm(ProjectModelForm):
     criteria = LinesField(
         lines_max=CRITERIA_MAX,
-        label=gettext_lazy("Criteria"),
+        label=LABELS["criteria"],
         help_text=gettext_lazy("One a line. Each answer is rated by each of them, from 1 to 5, after the ranking."),
     )
     reasons = LinesField(
-        label=gettext_lazy("Reasons"), help_text=gettext_lazy("One a line. They can be ticked after the ranking.")
+        label=LABELS["reasons"], help_text=gettext_lazy("One a line. They can be ticked after the ranking.")
     )
 
     class Meta:
