@@ -7,6 +7,7 @@ from django import template
 from django.utils.translation import gettext as _
 
 from annotate.numbers import grouped, significant
+from training.recipes.arguments import METHODS
 
 register = template.Library()
 
@@ -37,6 +38,12 @@ def figure(value: Any) -> str:
     if not math.isfinite(value):
         return "–"
     return grouped(value) if isinstance(value, int) else significant(value)
+
+
+@register.filter
+def method_title(name: str) -> str:
+    """dpo → “Direct preference optimisation”; a method that is no more keeps its name."""
+    return _(METHODS[name].title) if name in METHODS else name
 
 
 @register.filter

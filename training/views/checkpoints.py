@@ -17,6 +17,7 @@ from training.metrics import final_figures
 from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS
 from training.services.checkpoints import add_base_model, promote, promoted_checkpoint
+from training.templatetags.runs import method_title
 
 SHOWN_COMPLETIONS = 5
 SHOWN_FIGURES = 1
@@ -46,13 +47,11 @@ def checkpoints(request: ProjectRequest) -> HttpResponse:
 
 
 def _roles(request: ProjectRequest) -> dict[int, list[str]]:
-    """Checkpoint id → what it was used for, such as “dpo policy × 2”."""
-    used = Run.objects.filter(project=request.membership.project).values_list(
-        "run_inputs__checkpoint", "method", "run_inputs__role"
-    )
+    """Checkpoint id → what it was used for, such as “Reward model × 2”."""
+    used = Run.objects.filter(project=request.membership.project).values_list("run_inputs__checkpoint", "method")
     roles: dict[int, list[str]] = {}
-    for checkpoint, method, role, count in used.annotate(Count("pk")).order_by("method"):
-        roles.setdefault(checkpoint, []).append(f"{method} {role}" + (f" × {count}" if count > 1 else ""))
+    for checkpoint, method, count in used.annotate(Count("pk")).order_by("method"):
+        roles.setdefault(checkpoint, []).append(method_title(method) + (f" × {count}" if count > 1 else ""))
     return roles
 
 

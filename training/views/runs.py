@@ -38,7 +38,6 @@ def runs(request: ProjectRequest) -> HttpResponse:
         "page": page,
         "columns": compared_metrics(list(page)),
         "methods": METHODS.values(),
-        "method_titles": {method.name: _(method.title) for method in METHODS.values()},
         "anything_moves": any(run.is_active for run in page),
         "filtered": bool(form.is_valid() and any(form.cleaned_data.values())),
         "page_query": "".join(f"{name}={value}&" for name, value in form.cleaned_data.items() if value)
