@@ -29,7 +29,9 @@ class KnownOrderForm(forms.Form):
     )
     explanation = forms.CharField(
         label=gettext_lazy("Explanation"),
-        help_text=gettext_lazy("Markdown. Why this order: shown after a practice task, and with worked examples."),
+        help_text=gettext_lazy(
+            "Markdown. Why this order: shown after a practice task, and with worked examples. Quote the answers: their letters are shuffled for everybody."
+        ),
         required=False,
         max_length=EXPLANATION_MAX,
         widget=forms.Textarea(attrs={"rows": 6}),

@@ -49,6 +49,7 @@ def practice_feedback(request: ProjectRequest, assignment: Assignment) -> HttpRe
     all_bad = ranking.verdict == Ranking.Verdict.ALL_BAD
     differing = [] if all_bad else differences(right, given, letter_of)
     shown = load_shown(assignment)
+    text_of = {pk: text for pk, (text, _thought) in zip(assignment.shown_order, shown.completions, strict=True)}
     practice = read_practice(membership=membership)
     context = {
         "project": membership.project,
@@ -58,8 +59,8 @@ def practice_feedback(request: ProjectRequest, assignment: Assignment) -> HttpRe
         "percent": round(100 * practice.score),
         "needed": membership.project.practice_threshold,
         "all_bad": all_bad,
-        "given": places(given, letter_of),
-        "known": places(right, letter_of),
+        "given": places(given, letter_of, text_of),
+        "known": places(right, letter_of, text_of),
         "pairs": len(strict_pairs(right)),
         "differing": differing[:DIFFERENCES_SHOWN],
         "differ": len(strict_pairs(right)) if all_bad else len(differing),
@@ -69,19 +70,20 @@ def practice_feedback(request: ProjectRequest, assignment: Assignment) -> HttpRe
             {"role": message["role"], "html": render_markdown(message["content"])} for message in shown.messages
         ],
         "answers": [
-            {"letter": letter_of[pk], "place": right[pk], "html": render_markdown(text)}
-            for pk, (text, _reasoning) in sorted(
-                zip(assignment.shown_order, shown.completions, strict=True), key=lambda pair: right[pair[0]]
-            )
+            {"letter": letter_of[pk], "place": right[pk], "html": render_markdown(text_of[pk])}
+            for pk in sorted(right, key=lambda completion: (right[completion], letter_of[completion]))
         ],
     }
     return render(request, "annotate/practice.html#feedback", context)
 
 
-def places(ranks: Ranks, letter_of: dict[int, str]) -> list[list[str]]:
-    """Letters by place, best first: [["B"], ["A", "D"]]."""
+def places(ranks: Ranks, letter_of: dict[int, str], text_of: dict[int, str]) -> list[list[dict[str, str]]]:
+    """Letters and texts by place, best first."""
     ordered = sorted(ranks, key=lambda completion: (ranks[completion], letter_of[completion]))
-    return [[letter_of[one] for one in place] for _rank, place in groupby(ordered, key=ranks.__getitem__)]
+    return [
+        [{"letter": letter_of[one], "text": text_of[one]} for one in place]
+        for _rank, place in groupby(ordered, key=ranks.__getitem__)
+    ]
 
 
 def differences(right: Ranks, given: Ranks, letter_of: dict[int, str]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from django.db import connection
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Assignment, AuditEvent, KnownOrder, Membership, Project, Ranking, RankingTask
+from annotate.models import Assignment, AuditEvent, KnownOrder, Membership, Project, Ranking, RankingTask, User
 from annotate.services.overlap import ENDLESS
 from annotate.services.serving import is_gold_turn
 from tests.annotate.known_orders import answer, as_known, make_known, make_known_tasks
@@ -233,7 +233,7 @@ def turn_of(user, after=0):
 def test_each_block_of_tasks_has_its_share_of_gold_at_a_place_of_each_person_s_own(project, bob, alice, percent):
     Project.objects.update(gold_percent=percent)
     Membership.objects.update(role="annotator")
-    turns = {}
+    turns: dict[User, list[int]] = {}
     for user in (bob, alice):
         member = member_of(user)
         turns[user] = []
@@ -295,7 +295,7 @@ def test_an_ordinary_task_costs_one_statement_more_at_most_where_there_is_gold(g
     client.get(url(gold_project))
     for _ in range(5):
         assignment = held(bob)
-        statements = []
+        statements: list[str] = []
 
         def count(execute, sql, params, many, context, statements=statements):
             statements.append(sql)

@@ -62,7 +62,7 @@ def test_feedback_shows_the_known_order_beside_theirs_and_enter_goes_on(practisi
     assert "2 of 6 pairs are ordered otherwise" in page
     assert f"You put {second} above {best}; {best} is better." in page
     assert f"You tied {third} and {last}; {third} is better." in page
-    assert f"<li>{' = '.join(sorted([third, last]))}</li>" in page
+    assert page.count("tied</span>") == 1
     assert "Because 0." in page
     assert "75 % so far; 70 % are needed" in page
     assert f'href="{url(practising)}?begin" data-go-on' in page
@@ -94,7 +94,7 @@ def test_whoever_does_not_pass_is_paused_until_an_admin_lets_them_try_again(prac
     assert "Practice is over, and not passed yet" in page
     assert member_of(bob).pause_reason == "practice"
     assert "Ranking is paused for you" in opened(bob, practising).content.decode()
-    old = Ranking.objects.order_by("pk").first()
+    old = Ranking.objects.earliest("pk")
     assert "is given tasks again" in decide(alice, bob, "resume")
     page = opened(bob, practising).content.decode()
     assert "Practice once more" in page
