@@ -20,6 +20,7 @@ from annotate.models.projects import RATING_MAX
 from annotate.numbers import grouped
 from annotate.services.assignments import (
     Refused,
+    Shown,
     current_assignment,
     lease_next,
     load_shown,
@@ -33,6 +34,8 @@ from annotate.services.progress import count_progress, next_midnight, reached_li
 from annotate.services.rankings import last_ranking, letters, submit_ranking, undo_last
 from annotate.text import render_markdown
 from annotate.views.practice import describe_practice, is_practice, practice_feedback
+
+TURNS_SHOWN = 6  # of a long conversation; the earlier ones are folded
 
 ranker = member_required(Role.ANNOTATOR, Role.ADMIN)
 ranking_script = member_required(Role.ANNOTATOR, Role.ADMIN, scripted=True)
@@ -172,16 +175,9 @@ def show(
     context = {
         "project": project,
         "membership": membership,
-        "task": describe(assignment) if assignment else None,
+        "task": describe(load_shown(assignment)) if assignment else None,
         "empty_reason": "" if assignment else explain_empty(membership),
-        "allow_ties": project.allow_ties,
-        "allow_all_bad": project.allow_all_bad,
-        "ask_comment": project.ask_comment,
-        "reasons": project.reasons,
-        "criteria": project.criteria,
-        "require_ratings": project.require_ratings,
-        "rating_values": range(1, RATING_MAX + 1),
-        "flag_reasons": Flag.Reason.choices,
+        **what_is_asked(project),
         "today": progress.today,
         "remaining": f"{grouped(progress.remaining)}{'+' if progress.more else ''}",
         "undo_token": undo_token,
@@ -192,16 +188,37 @@ def show(
     return render(request, "annotate/rank.html#task" if partial else "annotate/rank.html", context)
 
 
-def describe(assignment: Assignment) -> dict[str, Any]:
+def what_is_asked(project: Project) -> dict[str, Any]:
+    """What the project's settings make of the page."""
+    return {
+        "allow_ties": project.allow_ties,
+        "allow_all_bad": project.allow_all_bad,
+        "ask_comment": project.ask_comment,
+        "reasons": project.reasons,
+        "criteria": tuple(project.criteria),
+        "require_ratings": project.require_ratings,
+        "rating_values": tuple(range(1, RATING_MAX + 1)),
+        "flag_reasons": tuple(Flag.Reason.choices),
+    }
+
+
+def describe(shown: Shown) -> dict[str, Any]:
     """What the page may know of a task: letters and rendered texts, no ids or names of completions."""
-    shown = load_shown(assignment)
+    assignment = shown.assignment
     last = len(shown.messages) - 1
+    latest = 0 if len(shown.messages) <= TURNS_SHOWN + 2 else len(shown.messages) - TURNS_SHOWN
     return {
         "assignment": assignment,
         "conversation": [
-            {"role": message["role"], "html": render_markdown(message["content"]), "is_last": number == last}
+            {
+                "role": message["role"],
+                "html": render_markdown(message["content"]),
+                "is_last": number == last,
+                "is_early": number < latest,
+            }
             for number, message in enumerate(shown.messages)
         ],
+        "earlier_turns": latest,
         "cards": [
             {
                 "letter": letter,
@@ -213,6 +230,8 @@ def describe(assignment: Assignment) -> dict[str, Any]:
             }
             for letter, (text, reasoning) in zip(letters(len(shown.completions)), shown.completions, strict=True)
         ],
+        "letters": tuple(letters(len(shown.completions))),
+        "places": tuple(range(1, len(shown.completions) + 1)),
         "is_pair": len(shown.completions) == 2,
         "draft": assignment.draft,
     }
