@@ -14,6 +14,7 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.adjudication import DecisionForm, new_token
 from annotate.forms.ranking import first_problem
 from annotate.models import Project, Ranking, RankingTask
+from annotate.numbers import rounded
 from annotate.services.adjudication import (
     after,
     agreed_order,
@@ -40,6 +41,8 @@ def adjudication(request: ProjectRequest) -> HttpResponse:
     tasks = waiting(project)
     rows = list(from_place(tasks, request.GET.get("after", "")).select_related("prompt")[: PER_PAGE + 1])
     shown = rows[:PER_PAGE]
+    for task in shown:
+        task.agreement_shown = rounded(task.agreement, 2)  # type: ignore[attr-defined, arg-type]  # of those it is known
     decisions = (
         Ranking.objects.current()
         .filter(project=project, role=Ranking.Role.ADJUDICATOR)
@@ -50,6 +53,7 @@ def adjudication(request: ProjectRequest) -> HttpResponse:
         "project": project,
         "membership": request.membership,
         "tasks": shown,
+        "below": "" if project.adjudicate_below is None else rounded(project.adjudicate_below, 2),
         "count": tasks.count(),
         "more": place_of(shown[-1]) if len(rows) > PER_PAGE else "",
         "is_first": not request.GET.get("after"),
@@ -163,6 +167,7 @@ def show(
         "form": bound,
         "problem": first_problem(form) if form else "",
         "decision": decision,
+        "agreement": "" if task.agreement is None else rounded(task.agreement, 2),
         "named": "names" in request.GET,
         "following": following,
     }

@@ -15,6 +15,7 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.flags import TaskStateForm
 from annotate.forms.ranking import first_problem
 from annotate.models import Completion, Demonstration, KnownOrder, Membership, Ranking, RankingTask, User
+from annotate.numbers import rounded
 from annotate.services.adjudication import Ranks, mean_tau
 from annotate.services.assignments import Refused
 from annotate.services.flags import reopen_task, take_task_out
@@ -47,6 +48,7 @@ def task(request: ProjectRequest, pk: int) -> HttpResponse:
         "project": project,
         "membership": membership,
         "task": task,
+        "agreement": "" if task.agreement is None else rounded(task.agreement, 2),
         "conversation": describe_conversation(task),
         "answers": describe_answers(completions),
         "columns": describe_columns(list(page), names),
@@ -140,7 +142,7 @@ def ranks_in(ranking: Ranking) -> dict[int, int]:
 
 
 def describe_columns(rankings: Sequence[Ranking], names: dict[int, str]) -> list[dict[str, Any]]:
-    """One ranking a column, with how far it agrees with each of the others: the mean τ-b, None where there is none."""
+    """One ranking a column, with how far it agrees with each of the others: the mean τ-b, "" where there is none."""
     by_people = [one for one in rankings if one.role == Ranking.Role.ANNOTATOR]
     ranks: dict[int, Ranks] = {one.pk: ranks_in(one) for one in by_people}
     return [
@@ -155,12 +157,12 @@ def describe_columns(rankings: Sequence[Ranking], names: dict[int, str]) -> list
     ]
 
 
-def _tau_with_others(pk: int, ranks: dict[int, Ranks]) -> float | None:
+def _tau_with_others(pk: int, ranks: dict[int, Ranks]) -> str:
     if pk not in ranks:
-        return None
+        return ""
     taus = [mean_tau([ranks[pk], other]) for key, other in ranks.items() if key != pk]
     defined = [tau for tau in taus if tau is not None]
-    return sum(defined) / len(defined) if defined else None
+    return rounded(sum(defined) / len(defined), 2) if defined else ""
 
 
 def describe_rows(

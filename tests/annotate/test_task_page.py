@@ -56,8 +56,8 @@ def test_every_ranking_stands_beside_the_others(ranked, alice):
     assert [[cell["rank"] for cell in row["cells"]] for row in page.context["rows"]] == [[1, 3], [2, 2], [3, 1]]
     assert [cell["letter"] for cell in page.context["rows"][1]["cells"]] == ["B", "B"]
     assert page.context["rows"][0]["cells"][0]["ratings"] == [("Clarity", 5)]
-    assert [column["tau"] for column in columns] == [-1, -1]
-    for text in ("Scattering.", "imported", "clearer", "Close call.", "Clarity: 5", "-1.00", "1 earlier revision"):
+    assert [column["tau"] for column in columns] == ["−1.00", "−1.00"]
+    for text in ("Scattering.", "imported", "clearer", "Close call.", "Clarity: 5", "1 earlier revision"):
         assert text in html, text
     (earlier,) = page.context["withdrawn"]
     assert (earlier["name"], earlier["places"], earlier["ranking"].revision) == ("carol", [[1, 2, 3]], 2)
@@ -163,8 +163,8 @@ def test_an_admin_flags_closes_and_reopens_a_task_and_drafts_stay(project, alice
 
 
 @pytest.mark.parametrize(("purpose", "overlap", "submitted", "said"), [
-    ("ranking", 1, 1, "Not computed for this kind of task."),
-    ("gold", 32767, 3, "Not computed for this kind of task."),
+    ("ranking", 1, 1, "not computed for this kind of task"),
+    ("gold", 32767, 3, "not computed for this kind of task"),
     ("ranking", 3, 2, "once all rankings are in"),
     ("ranking", 3, 3, "within a minute"),
 ])  # fmt: skip
