@@ -32,6 +32,7 @@ urlpatterns: list[URLPattern] = [
     path("join/<str:token>", invitations.join, name="join"),
     path(P, projects.project, name="project"),
     path(P + "settings", settings.project_settings, name="project_settings"),
+    path(P + "settings/preview", settings.settings_preview, name="settings_preview"),
     path(P + "settings/state", settings.project_state, name="project_state"),
     path(P + "audit", audit.audit, name="audit"),
     path(P + "audit.csv", audit.audit_csv, name="audit_csv"),

@@ -15,6 +15,8 @@ from annotate.models import DEFAULT_CRITERIA, Project
 from annotate.services.overlap import SETTINGS, apply_overlap
 from annotate.services.projects import change_settings
 
+from .preview import preview
+
 State = Project.State
 # So long somebody may wait for a page; the rest is done in the background.
 AT_ONCE_SECONDS = 5
@@ -38,7 +40,19 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
             jobs.wake(tasks.apply_overlap, project.pk)
             messages.info(request, _("The tasks that are there already take on the new number of people in a while."))
         return redirect("project_settings", project.slug)
-    return render(request, "annotate/settings.html", {"project": project, "membership": membership, "form": form})
+    context = {"project": project, "membership": membership, "form": form, **preview(membership, form.instance)}
+    return render(request, "annotate/settings.html", context)
+
+
+@require_POST
+@member_required(Role.ADMIN)
+def settings_preview(request: ProjectRequest) -> HttpResponse:
+    """The ranking page with what the form holds; a field that is wrong counts as it is stored. Writes nothing."""
+    membership = request.membership
+    form = SettingsForm(request.POST, instance=copy(membership.project))
+    form.is_valid()
+    context = {"project": membership.project, "membership": membership, **preview(membership, form.instance)}
+    return render(request, "annotate/settings.html#preview", context)
 
 
 def with_usual_criteria(posted: QueryDict) -> QueryDict:
