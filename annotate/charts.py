@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from .drawing import (
     COLOURS,
+    EMPTY,
     Interval,
     Point,
     expected_line,
@@ -29,6 +30,7 @@ from .drawing import (
     text,
     thin,
     tick_label,
+    tick_labels,
     ticks_between,
     upright,
     whisker,
@@ -73,7 +75,7 @@ class Chart:
             '<svg {}class="chart" viewBox="0 {} {} {}" role="img" aria-labelledby="{key}-title {key}-desc" font-size="12" '
             'font-family="system-ui, sans-serif" fill="currentColor"><title id="{key}-title">{}</title>'
             '<desc id="{key}-desc">{}</desc>{}{}</svg>',
-            frame if standalone else "", -head, width, height + head, self.title, self.description,
+            frame if standalone else format_html('width="{}" height="{}" ', width, height), -head, width, height + head, self.title, self.description,
             heading if standalone else "", self.body, key=f"chart-{self.key}",
         )  # fmt: skip
 
@@ -101,7 +103,8 @@ class LineChart(Chart):
     @property
     def body(self) -> SafeString:
         width, height = self.size
-        left, right, top, bottom = 50, width - 14, 36 if self.show_legend else 12, height - 40
+        left, right = 50, width - (46 if self.marks else 14)
+        top, bottom = 36 if self.show_legend else 12, height - 40
         low, high = self.span or self._extent()
         y_ticks = ticks_between(low, high, 5)
         xs = [x for line in self.lines for x, _y in line.points]
@@ -154,11 +157,13 @@ class BarChart(Chart):
     expected_name: str = ""
     percent: bool = False
     touching: bool = False
+    mark: tuple[float, str] | None = None  # after so many bars, an upright line with its name
 
     @property
     def body(self) -> SafeString:
         width, height = self.size
-        left, right, top, bottom = 50, width - 14, 30 if self.expected_name else 16, height - 40
+        left, right = 50, width - 14
+        top, bottom = 30 if self.expected_name or self.mark else 16, height - 40
         tops = [max(bar.value, bar.expected or 0, bar.interval[1] if bar.interval else 0) for bar in self.bars]
         y_ticks = ticks_between(0, max(*tops, 0.01 if self.percent else 1), 4)
         slot = (right - left) / len(self.bars)
@@ -169,10 +174,12 @@ class BarChart(Chart):
             return bottom - (bottom - top) * value / y_ticks[-1]
 
         middles = [left + slot * (index + 0.5) for index in range(len(self.bars))]
+        # A histogram's bars are named by where they begin.
+        places = [middle - slot / 2 for middle in middles] if self.touching else middles
         names = [bar.label if index % every == 0 else "" for index, bar in enumerate(self.bars)]
         parts = [
             y_grid(y_ticks, y, left, right, percent=self.percent),
-            x_axis(list(zip(middles, names, strict=True)), left, right, bottom),
+            x_axis(list(zip(places, names, strict=True)), left, right, bottom),
         ]
         if self.x_name:
             parts.append(text((left + right) / 2, height - 5, self.x_name, "middle"))
@@ -183,7 +190,9 @@ class BarChart(Chart):
             if bar.expected is not None:
                 parts.append(expected_line(middle - slot / 2 + 2, middle + slot / 2 - 2, y(bar.expected)))
             if bar.text and not self.touching and slot > len(bar.text) * LETTER:
-                parts.append(text(middle, bottom - 7, bar.text, "middle", klass="chart-on-bar", fill="#fff"))
+                parts.append(text(middle, bottom - 7, bar.text, "middle", klass="chart-on-bar"))
+        if self.mark:
+            parts.append(upright(left + slot * self.mark[0], top, bottom, self.mark[1]))
         if self.expected_name:
             parts += [expected_line(left, left + 26, 12), text(left + 32, 16, self.expected_name)]
         return joined(parts)
@@ -208,6 +217,7 @@ class DotChart(Chart):
     x_name: str = ""
     marks: tuple[tuple[float, str], ...] = ()
     span: Interval | None = None
+    percent: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -225,7 +235,11 @@ class DotChart(Chart):
             share = (value - x_ticks[0]) / (x_ticks[-1] - x_ticks[0])
             return left + (right - left) * min(max(share, 0), 1)
 
-        parts = [x_axis([(x(tick), tick_label(tick, x_ticks)) for tick in x_ticks], left, right, bottom)]
+        parts = [
+            x_axis(
+                list(zip(map(x, x_ticks), tick_labels(x_ticks, percent=self.percent), strict=True)), left, right, bottom
+            )
+        ]
         parts += [upright(x(value), top - 4, bottom, name) for value, name in self.marks]
         if self.x_name:
             parts.append(text((left + right) / 2, height - 5, self.x_name, "middle"))
@@ -257,6 +271,7 @@ class Cell:
 
     strength: float | None
     text: str
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,10 +280,11 @@ class MatrixChart(Chart):
 
     names: tuple[str, ...]
     cells: tuple[tuple[Cell | None, ...], ...]
+    cell: int = CELL
 
     @property
     def size(self) -> tuple[int, int]:
-        return self._left + CELL * len(self.names) + 2, 24 + CELL * len(self.names) + 2
+        return self._left + self.cell * len(self.names) + 2, 24 + self.cell * len(self.names) + 2
 
     @property
     def _left(self) -> int:
@@ -283,14 +299,14 @@ class MatrixChart(Chart):
         )
         parts = [hatch]
         for index, name in enumerate(self.names):
-            middle = 24 + CELL * (index + 0.5)
+            middle = 24 + self.cell * (index + 0.5)
             parts.append(text(self._left - 28, middle + 4, shortened(name, 25), "end"))
             parts.append(text(self._left - 8, middle + 4, str(index + 1), "end", opacity=0.75))
-            parts.append(text(self._left + CELL * (index + 0.5), 15, str(index + 1), "middle", opacity=0.75))
+            parts.append(text(self._left + self.cell * (index + 0.5), 15, str(index + 1), "middle", opacity=0.75))
         for row, cells in enumerate(self.cells):
             for column, cell in enumerate(cells):
                 if cell is not None:
-                    parts.append(self._cell(self._left + CELL * column, 24 + CELL * row, cell))
+                    parts.append(self._cell(self._left + self.cell * column, 24 + self.cell * row, cell))
         return joined(parts)
 
     def _cell(self, x: float, y: float, cell: Cell) -> SafeString:
@@ -298,17 +314,23 @@ class MatrixChart(Chart):
         drawn = format_html(
             '<rect class="chart-cell" x="{}" y="{}" width="{size}" height="{size}" rx="2" fill="{}" fill-opacity="{}" '
             'stroke="currentColor" stroke-opacity="0.18"/>',
-            n(x + 1), n(y + 1), COLOURS[0], depth, size=CELL - 2,
+            n(x + 1), n(y + 1), COLOURS[0], depth, size=self.cell - 2,
         )  # fmt: skip
         if cell.strength is not None and cell.strength < 0:
             drawn += format_html(
                 '<rect x="{}" y="{}" width="{size}" height="{size}" rx="2" fill="url(#{}-hatch)"/>',
-                n(x + 1), n(y + 1), self.key, size=CELL - 2,
+                n(x + 1), n(y + 1), self.key, size=self.cell - 2,
             )  # fmt: skip
-        size = 11 if len(cell.text) < 5 else 9
+        size = 11 if len(cell.text) < 5 or self.cell > CELL else 9
         return drawn + format_html(
             '<text class="chart-cell-text" x="{}" y="{}" text-anchor="middle" font-size="{}">{}</text>',
-            n(x + CELL / 2), n(y + CELL / 2 + 4), size, cell.text,
+            n(x + self.cell / 2), n(y + self.cell / 2 + (-1 if cell.note else 4)), size, cell.text,
+        ) + (self._note(x, y, cell.note) if cell.note else EMPTY)  # fmt: skip
+
+    def _note(self, x: float, y: float, note: str) -> SafeString:
+        return format_html(
+            '<text class="chart-cell-text" x="{}" y="{}" text-anchor="middle" font-size="9.5">{}</text>',
+            n(x + self.cell / 2), n(y + self.cell / 2 + 13), note,
         )  # fmt: skip
 
 

@@ -61,6 +61,10 @@ def ticks_between(low: float, high: float, count: int, *, whole: bool = False) -
     return [index * size for index in range(first, last + 1)]
 
 
+def tick_labels(ticks: list[float], *, percent: bool = False) -> list[str]:
+    return [f"{tick * 100:.4g} %" if percent else tick_label(tick, ticks) for tick in ticks]
+
+
 def tick_label(value: float, ticks: list[float]) -> str:
     size = ticks[1] - ticks[0]
     if max(abs(tick) for tick in ticks) >= 100_000 or size < 0.0001:
@@ -76,10 +80,8 @@ def joined(parts: list[SafeString]) -> SafeString:
     return format_html_join("", "{}", ((part,) for part in parts))
 
 
-def text(
-    x: float, y: float, text: str, anchor: str = "start", *, opacity: float = 1, klass: str = "", fill: str = ""
-) -> SafeString:
-    style = format_html(' class="{}" fill="{}"', klass, fill) if klass else EMPTY
+def text(x: float, y: float, text: str, anchor: str = "start", *, opacity: float = 1, klass: str = "") -> SafeString:
+    style = format_html(' class="{}"', klass) if klass else EMPTY
     faint = format_html(' opacity="{}"', opacity) if opacity < 1 else EMPTY
     return format_html('<text x="{}" y="{}" text-anchor="{}"{}{}>{}</text>', n(x), n(y), anchor, style, faint, text)
 
@@ -97,8 +99,8 @@ def rule(x1: float, x2: float, y1: float, y2: float, opacity: float) -> SafeStri
 
 def rect(klass: str, x: float, y: float, width: float, height: float) -> SafeString:
     return format_html(
-        '<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill="{}"/>',
-        klass, n(x), n(y), n(width), n(max(height, 0)), COLOURS[0],
+        '<rect class="{}" x="{}" y="{}" width="{}" height="{}" fill="{colour}" fill-opacity="0.45" stroke="{colour}"/>',
+        klass, n(x), n(y), n(width), n(max(height, 0)), colour=COLOURS[0],
     )  # fmt: skip
 
 
@@ -119,7 +121,7 @@ def expected_tick(x: float, y: float) -> SafeString:
 def mark_line(left: float, right: float, y: float, name: str) -> SafeString:
     return format_html(
         '<line x1="{}" x2="{}" y1="{y}" y2="{y}" stroke="currentColor" stroke-opacity="0.6" stroke-dasharray="2 4"/>{}',
-        n(left), n(right), text(right, y - 4, name, "end"), y=n(y),
+        n(left), n(right), text(right + 6, y + 4, name), y=n(y),
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Column:
     code: str
     label: str | Promise
     is_number: bool = True
+    is_on_page: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,17 @@ class Figure:
     rows: tuple[tuple[Value, ...], ...]
     chart: Chart | None = None
     note: str = ""
-    is_wide: bool = False
+    is_wide: bool = False  # drawn at its natural size, to be scrolled where that is too wide
+
+    @property
+    def shown_columns(self) -> list[Column]:
+        return [column for column in self.columns if column.is_on_page]
 
     @property
     def lines(self) -> list[list[tuple[bool, Value]]]:
         """The first rows for a page: of each cell whether it is a number, and its value."""
         return [
-            [(column.is_number, value) for column, value in zip(self.columns, row, strict=True)]
+            [(column.is_number, value) for column, value in zip(self.columns, row, strict=True) if column.is_on_page]
             for row in self.rows[:SHOWN_ROWS]
         ]
 
@@ -188,6 +193,8 @@ def dot_chart(
     x_name: str,
     scale: tuple[float, float] | None = None,
     marks: tuple[tuple[float, str], ...] = (),
+    *,
+    percent: bool = False,
 ) -> DotChart | None:
     """None when no row has a value."""
     known = [dot for dot in dots if dot.value is not None]
@@ -197,4 +204,6 @@ def dot_chart(
         lowest = min(dot.interval[0] if dot.interval else dot.value or 0 for dot in known)
         scale = min(scale[0], lowest), scale[1]
     said = "; ".join(f"{dot.label}: {dot.text}" for dot in dots)
-    return DotChart(key=key, title=title, description=said, dots=dots, x_name=x_name, span=scale, marks=marks)
+    return DotChart(
+        key=key, title=title, description=said, dots=dots, x_name=x_name, span=scale, marks=marks, percent=percent
+    )

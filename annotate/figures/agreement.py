@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
 from annotate.charts import Cell, Dot, Line, LineChart, MatrixChart
@@ -48,7 +49,9 @@ def verdict(alpha: Interval) -> str:
 
 
 def over_time(results: Mapping[str, Any]) -> Figure | None:
-    periods = results.get("alpha_over_time") or []
+    periods = results["alpha_over_time"]
+    if len(periods) < 2:
+        return None
     measured = [(index, one) for index, one in enumerate(periods) if one["value"] is not None]
     columns = (
         Column("from", _("From"), False),
@@ -69,7 +72,7 @@ def over_time(results: Mapping[str, Any]) -> Figure | None:
     )
     title = _("Agreement over time")
     if len(measured) < 2:
-        return Figure("agreement", title, columns, rows) if rows else None
+        return Figure("agreement", title, columns, rows)
     every = -(-len(periods) // 5)
     ticks = tuple((float(index), _short_day(one["from"])) for index, one in enumerate(periods) if index % every == 0)
     lows = [(span(one) or (one["value"], 0))[0] for _index, one in measured]
@@ -99,11 +102,11 @@ def over_time(results: Mapping[str, Any]) -> Figure | None:
 
 
 def _short_day(moment: str) -> str:
-    return datetime.fromisoformat(moment).strftime("%d.%m.")
+    return date_format(datetime.fromisoformat(moment), "MONTH_DAY_FORMAT")
 
 
 def criteria(results: Mapping[str, Any]) -> Figure | None:
-    found = results.get("criteria") or []
+    found = results["criteria"]
     if not found:
         return None
     title = _("Agreement by criterion")
@@ -132,7 +135,7 @@ def criteria(results: Mapping[str, Any]) -> Figure | None:
 
 def pairs(results: Mapping[str, Any], people: People, links: Links) -> Figure | None:
     """Everybody with everybody; the file holds all pairs, the page the lowest where there are many."""
-    found = [one for one in results.get("pairs") or [] if one["a"] in people and one["b"] in people]
+    found = [one for one in results["pairs"] if one["a"] in people and one["b"] in people]
     if not found:
         return None
     found.sort(key=lambda one: (one["value"] is None, one["value"] or 0))
@@ -182,7 +185,7 @@ def pairs(results: Mapping[str, Any], people: People, links: Links) -> Figure | 
         names=tuple(people[pk].name for pk in members),
         cells=tuple(map(tuple, grid)),
     )
-    return Figure("pairs", title, columns, rows, chart, is_wide=len(members) > 8)
+    return Figure("pairs", title, columns, rows, chart, is_wide=True)
 
 
 def disagreement(results: Mapping[str, Any], prompts: Mapping[int, str], links: Links) -> Figure | None:
@@ -193,7 +196,7 @@ def disagreement(results: Mapping[str, Any], prompts: Mapping[int, str], links: 
     columns = (
         Column("prompt", _("Prompt"), False),
         Column("agreement", _("Mean τ-b")),
-        Column("task", _("Task")),
+        Column("task", _("Task"), is_on_page=False),
     )
     rows = tuple(
         (

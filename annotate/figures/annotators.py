@@ -32,7 +32,7 @@ from . import (
 )
 
 TOO_FAST_SHARE = 0.1
-LENGTH_BEYOND_OTHERS = 0.3
+LENGTH_BEYOND_OTHERS = 0.2
 
 PAUSED: dict[str, str | Promise] = {
     "gold": _lazy("Paused: too few gold tasks as known"),
@@ -111,10 +111,11 @@ def annotators(results: Mapping[str, Any], people: People, links: Links, project
     found = [one for one in results["annotators"] if one["membership"] in people]
     taus = [one["tau"]["value"] for one in found if one["tau"]["value"] is not None]
     typical = median(taus) if len(taus) > 2 else None
+    scale = min([0.0, *(low for low, _high in filter(None, (span(one["tau"]) for one in found)))]), 1.0
     rows = []
     for one in found:
         tau = one["tau"]
-        bar = interval_bar(tau["value"], span(tau), (-1, 1)) if tau["value"] is not None else None
+        bar = interval_bar(tau["value"], span(tau), scale) if tau["value"] is not None else None
         said = tuple(remarks(one, project, links, typical, len(found)))
         rows.append(Annotator(people[one["membership"]], one, said, bar, _cells(one, links)))
     return sorted(rows, key=lambda row: (-len(row.remarks), -row.found["rankings"], row.person.name))
@@ -170,7 +171,11 @@ def remarks(
             own=number(tau["value"]),
             typical=number(typical),
         )
-    if project.gold_threshold and gold["seen"] and (gold["accuracy"] or 0) * 100 < project.gold_threshold:
+    if (
+        project.gold_threshold
+        and gold["seen"] >= project.gold_window
+        and (gold["accuracy"] or 0) * 100 < project.gold_threshold
+    ):
         yield said(
             "gold_wrong",
             _("has %(share)s of gold right, below the %(threshold)s asked for"),

@@ -94,13 +94,16 @@ def length(results: Mapping[str, Any], rows: list[Annotator]) -> Figure | None:
         for name, one in named
     )
     note = _("Long answers may be better ones: compare people with each other rather than with one half.")
-    chart = dot_chart("length", title, dots, _("of pairs of different length"), (0.0, 1.0), ((0.5, percent(0.5)),))
+    chart = dot_chart(
+        "length", title, dots, _("of pairs of different length"), (0.0, 1.0), ((0.5, percent(0.5)),), percent=True
+    )
     return Figure("length", title, columns, table, chart, note)
 
 
-def pace(results: Mapping[str, Any], rows: list[Annotator]) -> Figure | None:
+def pace(results: Mapping[str, Any]) -> Figure | None:
     whole = results["pace"]
-    if not whole["n"]:
+    bins = whole.get("histogram") or []
+    if not bins:
         return None
     title = _("Pace")
     limit = whole["threshold"]
@@ -108,26 +111,33 @@ def pace(results: Mapping[str, Any], rows: list[Annotator]) -> Figure | None:
         "share": percent(whole["too_fast_share"], 1),
         "limit": number(limit, 0),
     }
-    paced = sorted(rows, key=lambda row: -row.found["words_per_minute"])
-    dots = tuple(
-        Dot(row.person.name, row.found["words_per_minute"], None, number(row.found["words_per_minute"], 0))
-        for row in paced[:DRAWN_PEOPLE]
-    )
     columns = (
-        Column("annotator", _("Annotator"), False),
-        Column("words_per_minute", _("Words a minute")),
-        Column("median_seconds", _("Seconds")),
-        Column("too_fast", _("Too fast")),
+        Column("from", _("Words a minute, from")),
+        Column("to", _("below")),
         Column("rankings", _("Rankings")),
     )
-    table = tuple(
-        (Value(row.person.name, row.person.name), *(row.cells[column.code] for column in columns[1:])) for row in paced
+    rows = tuple(
+        (
+            Value(one["from"], number(one["from"], 0)),
+            Value(one["to"], number(one["to"], 0) if one["to"] else _("any")),
+            Value(one["count"], number(one["count"], 0)),
+        )
+        for one in bins
     )
-    highest = max(limit, *(dot.value or 0 for dot in dots))
-    chart = dot_chart(
-        "pace", title, dots, _("words shown per minute, median"), (0.0, highest), ((limit, number(limit, 0)),)
+    most = max(bins, key=lambda one: one["count"])
+    chart = BarChart(
+        key="pace",
+        title=title,
+        description=note
+        + " "
+        + _("Most come at %(low)s to %(high)s words a minute.")
+        % {"low": number(most["from"], 0), "high": number(most["to"], 0) if most["to"] else _("any")},
+        bars=tuple(Bar(number(one["from"], 0), one["count"]) for one in bins),
+        x_name=_("words shown per minute"),
+        touching=True,
+        mark=(sum(one["from"] < limit for one in bins), _("faster than anybody reads")),
     )
-    return Figure("pace", title, columns, table, chart, note)
+    return Figure("pace", title, columns, rows, chart, note)
 
 
 def straight_lining(results: Mapping[str, Any], rows: list[Annotator]) -> Figure | None:
@@ -166,5 +176,5 @@ def straight_lining(results: Mapping[str, Any], rows: list[Annotator]) -> Figure
         for one in (row.found["straight"],)
     )
     highest = max(0.2, *(dot.value or 0 for dot in dots))
-    chart = dot_chart("straight", title, dots, _("of the rankings; dashed: by chance"), (0.0, highest))
+    chart = dot_chart("straight", title, dots, _("of the rankings; dashed: by chance"), (0.0, highest), percent=True)
     return Figure("straight", title, columns, table, chart, note)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from annotate.charts import Cell, Dot, DotChart, MatrixChart
 
@@ -29,7 +30,7 @@ def standings(results: Mapping[str, Any]) -> Figure | None:
         for one in found
     )
     columns = (
-        Column("rank", _("Rank"), False),
+        Column("rank", pgettext("place", "Rank"), False),
         Column("source", _("Source"), False),
         Column("rating", _("Rating")),
         Column("rating_low", _("From (95 %)")),
@@ -87,7 +88,8 @@ def win_matrix(results: Mapping[str, Any]) -> Figure | None:
                 line.append(None)
                 continue
             share = (one["wins"] + one["ties"] / 2) / one["n"] if one["n"] else None
-            line.append(Cell(share, percent(share)) if share is not None else Cell(None, "–"))
+            counts = f"{number(one['wins'], 0)} / {number(one['n'], 0)}"
+            line.append(Cell(share, percent(share), counts) if share is not None else Cell(None, "–"))
             rows.append(
                 (
                     Value(name, name),
@@ -100,12 +102,14 @@ def win_matrix(results: Mapping[str, Any]) -> Figure | None:
             )
         cells.append(tuple(line))
     title = _("Who won against whom")
+    note = _("Share of comparisons that the row won, a tie being half a win; below it wins and comparisons.")
     chart = MatrixChart(
         key="matrix",
         title=title,
         description=_("How often the row was ranked above the column. The table below has every pair."),
         names=tuple(names),
         cells=tuple(cells),
+        cell=64,
     )
     columns = (
         Column("source", _("Source"), False),
@@ -115,7 +119,7 @@ def win_matrix(results: Mapping[str, Any]) -> Figure | None:
         Column("losses", _("Lost")),
         Column("share", _("Share won")),
     )
-    return Figure("matrix", title, columns, tuple(rows), chart, is_wide=len(found) > 8)
+    return Figure("matrix", title, columns, tuple(rows), chart, note, is_wide=True)
 
 
 def unconnected(results: Mapping[str, Any]) -> list[list[str]]:
@@ -148,7 +152,7 @@ def in_words(results: Mapping[str, Any]) -> list[str]:
             said.append(_("%(name)s lost every comparison: it may be worse still.") % {"name": one["name"]})
     said.append(
         _(
-            "“Rank” says where a source may stand, given how far chance moves it: 95 % of resampled sets of tasks put it there."
+            "“Rank” says where a source may stand, given how far chance moves it: 95 of 100 resampled sets of tasks put it there."
         )
     )
     return said

@@ -120,7 +120,7 @@ def _figures(request: ProjectRequest, report: QualityReport, rows: list[annotati
         agreed.pairs(results, people, links),
         biases.position(results),
         biases.length(results, rows),
-        biases.pace(results, rows),
+        biases.pace(results),
         biases.straight_lining(results, rows),
         agreed.disagreement(results, _prompts(report), links),
     )
