@@ -335,7 +335,7 @@ def test_an_admin_has_a_task_asked_earlier_or_later(project, alice, bob):
     assert priorities() == [0, 0, 20]
     assert "Select a valid choice" in change_priority(alice, tasks[0], "sideways")
     events = AuditEvent.objects.filter(verb="tasks.priority_changed", actor=alice).order_by("pk")
-    assert list(events.values_list("target", "details"))[0] == (
+    assert events.values_list("target", "details")[0] == (
         f"task:{tasks[2].pk}",
         {"tasks": 1, "priorities": [10]},
     )
