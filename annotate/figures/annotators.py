@@ -8,7 +8,7 @@ from typing import Any
 from django.utils.functional import Promise
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy as _lazy
+from django.utils.translation import gettext_lazy
 
 from annotate.charts import Dot, interval_bar
 from annotate.models import Project
@@ -35,9 +35,9 @@ TOO_FAST_SHARE = 0.1
 LENGTH_BEYOND_OTHERS = 0.2
 
 PAUSED: dict[str, str | Promise] = {
-    "gold": _lazy("Paused: too few gold tasks as known"),
-    "practice": _lazy("Paused: practice not passed"),
-    "admin": _lazy("Paused by an admin"),
+    "gold": gettext_lazy("Paused: too few gold tasks as known"),
+    "practice": gettext_lazy("Paused: practice not passed"),
+    "admin": gettext_lazy("Paused by an admin"),
 }
 
 
@@ -82,27 +82,27 @@ class Annotator:
 
 
 ANNOTATOR_COLUMNS = (
-    Column("rankings", _lazy("Rankings")),
-    Column("agreement", _lazy("Agreement with others")),
-    Column("agreement_low", _lazy("95 % from")),
-    Column("agreement_high", _lazy("to")),
-    Column("reliability", _lazy("Reliability")),
-    Column("gold_accuracy", _lazy("Gold right")),
-    Column("gold_seen", _lazy("Gold tasks")),
-    Column("median_seconds", _lazy("Seconds")),
-    Column("words_per_minute", _lazy("Words a minute")),
-    Column("too_fast", _lazy("Too fast")),
-    Column("first_share", _lazy("A on top")),
-    Column("first_expected", _lazy("By chance")),
+    Column("rankings", gettext_lazy("Rankings")),
+    Column("agreement", gettext_lazy("Agreement with others")),
+    Column("agreement_low", gettext_lazy("From (95 %)")),
+    Column("agreement_high", gettext_lazy("to")),
+    Column("reliability", gettext_lazy("Reliability")),
+    Column("gold_accuracy", gettext_lazy("Gold right")),
+    Column("gold_seen", gettext_lazy("Gold tasks")),
+    Column("median_seconds", gettext_lazy("Seconds")),
+    Column("words_per_minute", gettext_lazy("Words a minute")),
+    Column("too_fast", gettext_lazy("Too fast")),
+    Column("first_share", gettext_lazy("A on top")),
+    Column("first_expected", gettext_lazy("By chance")),
     Column("first_p", "p"),
-    Column("length_correlation", _lazy("Length")),
-    Column("length_of_others", _lazy("Length, others")),
+    Column("length_correlation", gettext_lazy("Length")),
+    Column("length_of_others", gettext_lazy("Length, others")),
     Column("length_p", "p"),
-    Column("same_order", _lazy("As shown")),
-    Column("same_order_expected", _lazy("By chance")),
+    Column("same_order", gettext_lazy("As shown")),
+    Column("same_order_expected", gettext_lazy("By chance")),
     Column("same_order_p", "p"),
-    Column("ties_share", _lazy("Ties")),
-    Column("all_bad_share", _lazy("All bad")),
+    Column("ties_share", gettext_lazy("Ties")),
+    Column("all_bad_share", gettext_lazy("All bad")),
 )
 
 
