@@ -14,20 +14,29 @@ from django.utils import timezone
 from annotate.models import Assignment, Membership, Project, Ranking, RankingTask, User
 from annotate.services.assignments import expire_leases
 from config.processes import wait_until
+from tests.annotate.known_orders import make_known
 from tests.conftest import make_task, signed_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PEOPLE, THREADS, TASKS, OVERLAP = 64, 16, 24, 5
+PEOPLE, THREADS, TASKS, OVERLAP = 64, 16, 40, 3
 
 
 @pytest.fixture
 def crowd(alice):
-    project = Project.objects.create(slug="crowd", name="Crowd", created_by=alice, overlap=OVERLAP)
+    project = Project.objects.create(
+        slug="crowd", name="Crowd", created_by=alice, overlap=OVERLAP, gold_percent=5, gold_threshold=0
+    )
     for number in range(TASKS):
         make_task(project, f"Question {number}?", ["x", "y", "z"])
+    for number in range(3):
+        make_known(make_task(project, f"Known {number}?", ["x", "y", "z"]))
     people = User.objects.bulk_create(User(username=f"person{n}", password="!") for n in range(PEOPLE))
-    Membership.objects.bulk_create(Membership(project=project, user=user, role="annotator") for user in people)
+    # Each is somewhere else in their turns, so that gold comes to some of them whatever the secret of the turns is.
+    Membership.objects.bulk_create(
+        Membership(project=project, user=user, role="annotator", served=number % 20)
+        for number, user in enumerate(people)
+    )
     return project, people
 
 
@@ -102,9 +111,14 @@ def test_sixty_four_people_fill_every_task_exactly(crowd):
     # Whoever found nothing comes back later: what the last ones skipped is theirs to rank.
     while (more := take_turns(people))["opened"]:
         counts += more
-    assert Ranking.objects.count() == counts["acknowledged"] == TASKS * OVERLAP
-    assert set(RankingTask.objects.values_list("leased", "submitted")) == {(0, OVERLAP)}
-    assert set(Counter(Ranking.objects.values_list("task", flat=True)).values()) == {OVERLAP}
+    gold = Ranking.objects.filter(task__purpose="gold")
+    ordinary = Ranking.objects.filter(task__purpose="ranking")
+    assert ordinary.count() == TASKS * OVERLAP
+    assert 0 < gold.count() == counts["acknowledged"] - TASKS * OVERLAP
+    tasks = RankingTask.objects.filter(purpose="ranking")
+    assert set(tasks.values_list("leased", "submitted")) == {(0, OVERLAP)}
+    assert set(Counter(ordinary.values_list("task", flat=True)).values()) == {OVERLAP}
+    assert sum(RankingTask.objects.filter(purpose="gold").values_list("submitted", flat=True)) == gold.count()
     assert Ranking.objects.values("task", "annotator").distinct().count() == counts["acknowledged"]
     assert not Assignment.objects.filter(state="leased").exists()
 
