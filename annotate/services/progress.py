@@ -9,6 +9,8 @@ from django.utils import timezone
 
 from annotate.models import Membership
 
+from .serving import gets_gold, gold_to_come
+
 BOUND = 1000
 
 # Gold counts like any other ranking, lest somebody tell it from the rest; practice and adjudication do not.
@@ -19,7 +21,10 @@ MINE = """FROM annotate_ranking r WHERE r.project_id = %(project)s AND r.annotat
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the page says of progress: my rankings today, and the project's open places (at most BOUND, `more` beyond)."""
+    """What the page says of progress: my rankings today, and the project's open places (at most BOUND, `more` beyond).
+
+    The gold tasks that will come among them are counted in, so that no number tells gold from the rest.
+    """
 
     today: int
     remaining: int
@@ -45,11 +50,16 @@ def count_progress(*, membership: Membership) -> Numbers:
                     SELECT overlap - leased - submitted AS free FROM annotate_rankingtask
                     WHERE project_id = %(project)s AND state = 'open' AND purpose = 'ranking'
                         AND overlap > leased + submitted
-                    LIMIT %(bound)s) open)
+                    LIMIT %(bound)s) open),
+                (SELECT count(*) FROM annotate_rankingtask t
+                 WHERE %(gold)s AND t.project_id = %(project)s AND t.purpose = 'gold' AND t.state = 'open'
+                    AND NOT EXISTS (SELECT 1 FROM annotate_assignment a WHERE a.task_id = t.id
+                        AND a.annotator_id = %(annotator)s AND a.state <> 'expired'))
             """,  # noqa: S608  # constants of this file
-            {**_of(membership), "bound": BOUND + 1},
+            {**_of(membership), "bound": BOUND + 1, "gold": gets_gold(membership)},
         )
-        today, remaining = cursor.fetchone()
+        today, remaining, gold = cursor.fetchone()
+    remaining += gold_to_come(membership=membership, ordinary=min(remaining, BOUND), available=gold)
     return Numbers(today, min(remaining, BOUND), remaining > BOUND)
 
 

@@ -98,13 +98,45 @@ def is_gold_turn(membership: Membership) -> bool:
     Of the tasks that they are given, one lies at a secret place in each block of 100 / gold_percent: the project's share is kept
     in every block, and nobody can foresee the moment.
     """
-    percent = membership.project.gold_percent
-    if not percent or membership.role != Membership.Role.ANNOTATOR:
+    if not gets_gold(membership):
         return False
-    block = membership.served * percent // 100
+    return membership.served == _place_of_gold(membership, _block_of(membership, membership.served))
+
+
+def gets_gold(membership: Membership) -> bool:
+    """Admins get none: they may read the known orders."""
+    return membership.project.gold_percent > 0 and membership.role == Membership.Role.ANNOTATOR
+
+
+def gold_to_come(*, membership: Membership, ordinary: int, available: int) -> int:
+    """How many of the `available` gold tasks will come among this person's next `ordinary` ordinary ones.
+
+    Added to the ordinary tasks that are left it gives a number that falls by one with every task, gold or not.
+    """
+    if not gets_gold(membership):
+        return 0
+    found, served = 0, membership.served
+    while found < available:
+        block = _block_of(membership, served)
+        place = _place_of_gold(membership, block)
+        if place < served:
+            place = _place_of_gold(membership, block + 1)
+        ordinary -= place - served
+        if ordinary < 0:
+            break
+        found, served = found + 1, place + 1
+    return found
+
+
+def _block_of(membership: Membership, served: int) -> int:
+    return served * membership.project.gold_percent // 100
+
+
+def _place_of_gold(membership: Membership, block: int) -> int:
+    percent = membership.project.gold_percent
     first, beyond = -(-block * 100 // percent), -(-(block + 1) * 100 // percent)
     digest = salted_hmac("annotate.gold", f"{membership.pk}:{block}", algorithm="sha256").digest()
-    return membership.served == first + int.from_bytes(digest[:8]) % (beyond - first)
+    return first + int.from_bytes(digest[:8]) % (beyond - first)
 
 
 def lease_known(*, membership: Membership) -> Assignment | None:
@@ -135,13 +167,17 @@ def _lease(membership: Membership, purpose: Purpose, *, task: int | None = None)
         "turns": int(purpose == Purpose.GOLD),
     }
     statement = LEASE_KNOWN.replace("_WAIT_", "" if purpose == Purpose.PRACTICE else "SKIP LOCKED")
-    return next(iter(Assignment.objects.raw(statement, parameters)), None)
+    leased = next(iter(Assignment.objects.raw(statement, parameters)), None)
+    if leased is not None and purpose == Purpose.GOLD:
+        membership.served += 1
+    return leased
 
 
 def count_served(*, membership: Membership) -> None:
     """Count an ordinary task that was leased to them; where there is no gold nothing waits for its turn."""
-    if membership.project.gold_percent and membership.role == Membership.Role.ANNOTATOR:
+    if gets_gold(membership):
         Membership.objects.filter(pk=membership.pk).update(served=F("served") + 1)
+        membership.served += 1
 
 
 def settle_practice(*, membership: Membership, practice: Practice) -> None:

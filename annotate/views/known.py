@@ -70,7 +70,7 @@ def known_task_add(request: ProjectRequest) -> HttpResponse:
         return redirect("known_task", membership.project.slug, task.pk)
     completions = completions_of(task)
     agreed = consensus(task) or {}
-    initial = {place_name(one): agreed[one.pk] for one in completions if one.pk in agreed}
+    initial: dict[str, Any] = {place_name(one): agreed[one.pk] for one in completions if one.pk in agreed}
     purpose = request.GET.get("purpose")
     if purpose in (Purpose.GOLD, Purpose.PRACTICE):
         initial["purpose"] = purpose

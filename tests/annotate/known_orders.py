@@ -38,4 +38,5 @@ def answer(user: User, project: Project, *, right: bool = True, **more: Any) -> 
     opened(user, project)
     assignment = held(user)
     order = as_known(assignment)
-    return submit(user, assignment, *(order if right else order[::-1]), **more)
+    response: HttpResponse = submit(user, assignment, *(order if right else order[::-1]), **more)
+    return response
