@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,8 +46,6 @@ RANKINGS = pa.schema(
         ("split", pa.string()),
     ]
 )
-# rank, text, reasoning, source, [(criterion, rating)]
-Ranked = tuple[int, str, str, str, list[tuple[str, int]]]
 DEMONSTRATIONS = pa.schema(
     [
         ("demonstration", pa.string()),
@@ -60,6 +58,14 @@ DEMONSTRATIONS = pa.schema(
         ("split", pa.string()),
     ]
 )
+
+
+class Ranked(NamedTuple):
+    rank: int
+    text: str
+    reasoning: str
+    source: str
+    ratings: list[tuple[str, int]]
 
 
 def split_of(prompt_hash: str, test_fraction: float) -> str:
@@ -164,11 +170,11 @@ def _rankings(
         cursor.execute(RANKED, [ids])
         ranked: dict[int, list[Ranked]] = {pk: [] for pk in ids}
         for pk, rank, text, reasoning, source, ratings in cursor.fetchall():
-            ranked[pk].append((rank, text, reasoning, source, sorted(json.loads(ratings).items())))
-        ideal: dict[int, tuple[str, str, str]] = {}
+            ranked[pk].append(Ranked(rank, text, reasoning, source, sorted(json.loads(ratings).items())))
+        ideal: dict[int, Ranked] = {}
         if filters.ideal_on_top:
             cursor.execute(IDEAL, {"rankings": ids, "as_of": version.as_of})
-            ideal = {pk: (text, reasoning, source) for pk, text, reasoning, source in cursor.fetchall()}
+            ideal = {pk: Ranked(1, text, reasoning, source, []) for pk, text, reasoning, source in cursor.fetchall()}
         cursor.execute(DETAILS, [ids])
         details = cursor.fetchall()
     columns: dict[str, list[Any]] = {name: [] for name in RANKINGS.names}
@@ -176,12 +182,12 @@ def _rankings(
         split = split_of(prompt_hash, version.test_fraction)
         whole = ranked[pk]
         if verdict == "all_bad":
-            whole = [(1, *rest) for _rank, *rest in whole]
+            whole = [one._replace(rank=1) for one in whole]
         if pk in ideal:
             # Nothing was good, but now there is something better.
             whole, verdict = _with_ideal(whole, ideal[pk]), "ranked"
             counts["ideal_on_top"] += 1
-        ranks = [rank for rank, *_rest in whole]
+        ranks = [one.rank for one in whole]
         _count(counts, verdict, ranks, split)
         counts["decisions"] += role == "adjudicator"
         values = (
@@ -190,7 +196,7 @@ def _rankings(
             json.loads(messages),
             whole,
             ranks,
-            [[{"criterion": name, "rating": rating} for name, rating in ratings] for *_rest, ratings in whole],
+            [[{"criterion": name, "rating": rating} for name, rating in one.ratings] for one in whole],
             verdict,
             annotator,
             role,
@@ -206,14 +212,13 @@ def _rankings(
     return columns
 
 
-def _with_ideal(ranked: list[Ranked], ideal: tuple[str, str, str]) -> list[Ranked]:
+def _with_ideal(ranked: list[Ranked], ideal: Ranked) -> list[Ranked]:
     """The ideal answer takes the first place alone, the others move down; an answer that reads the same becomes it."""
-    text, reasoning, source = ideal
-    others = [one for one in ranked if (one[1], one[2]) != (text, reasoning)]
-    used = sorted({rank for rank, *_rest in others})
-    moved = [(used.index(rank) + 2, *rest) for rank, *rest in others]
-    ratings = next((one[4] for one in ranked if (one[1], one[2]) == (text, reasoning)), [])
-    return [*moved, (1, text, reasoning, source, ratings)]
+    same = [one for one in ranked if (one.text, one.reasoning) == (ideal.text, ideal.reasoning)]
+    others = [one for one in ranked if one not in same]
+    used = sorted({one.rank for one in others})
+    moved = [one._replace(rank=used.index(one.rank) + 2) for one in others]
+    return [*moved, (same[0] if same else ideal)._replace(rank=1)]
 
 
 def _count(counts: Counter[str], verdict: str, ranks: list[int], split: str) -> None:

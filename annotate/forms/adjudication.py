@@ -62,7 +62,7 @@ class DecisionForm(forms.Form):
                 raise ValidationError(_("This project asks for an order; “all bad” is not an answer here."))
             cleaned["places"] = dict.fromkeys(self.shown, 1)
             return cleaned
-        chosen = {letter: cleaned.get(f"place_{letter}") for letter in self.shown}
+        chosen = {letter: cleaned.get(f"place_{letter}") or 0 for letter in self.shown}
         missing = [letter for letter, place in chosen.items() if not place]
         if missing:
             raise ValidationError(_("These answers have no place yet: %(letters)s.") % {"letters": ", ".join(missing)})

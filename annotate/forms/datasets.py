@@ -36,18 +36,19 @@ class DatasetForm(forms.Form):
         label=_("Decided tasks"),
         required=False,
         choices=[
-            ("raw", _("Everybody’s rankings; reviewers’ decisions are left out")),
-            ("decided", _("The decision alone; the rankings it settles are left out")),
+            ("raw", _("Everybody’s rankings, no decisions")),
+            ("decided", _("The decision alone, no rankings")),
         ],
+        help_text=_("A reviewer decides where people disagree."),
     )
     weights = forms.ChoiceField(
         label=_("Weights"),
         required=False,
         choices=[
             ("equal", _("Everybody’s rankings weigh the same")),
-            ("reliability", _("By each annotator’s reliability, estimated from all rankings until then")),
+            ("reliability", _("By each annotator’s reliability")),
         ],
-        help_text=_("Training multiplies the loss of a ranking by its weight."),
+        help_text=_("Estimated from all rankings until then. Training multiplies the loss of a ranking by its weight."),
     )
     ideal_on_top = forms.BooleanField(
         label=_("Ideal answers on top"),

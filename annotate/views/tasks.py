@@ -5,7 +5,6 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.db.models import QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -15,6 +14,7 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.flags import TaskStateForm
 from annotate.forms.ranking import first_problem
 from annotate.models import Completion, Demonstration, KnownOrder, Membership, Ranking, RankingTask, User
+from annotate.models.rankings import RankingQuerySet
 from annotate.numbers import rounded
 from annotate.services.adjudication import Ranks, mean_tau
 from annotate.services.assignments import Refused
@@ -38,10 +38,12 @@ def task(request: ProjectRequest, pk: int) -> HttpResponse:
     completions = list(task.completions.select_related("source").order_by("pk"))
     current = rankings_of(task).current()
     page = Paginator(current.order_by("-role", "pk"), RANKINGS_SHOWN).get_page(request.GET.get("page"))
+    shown = list(page)
     withdrawn = list(rankings_of(task).filter(is_current=False).order_by("-withdrawn_at")[:REVISIONS_SHOWN])
     handed = list(task.assignments.select_related("annotator").order_by("pk")[:PEOPLE_SHOWN])
     flags = list(task.flags.select_related("raised_by", "settled_by").order_by("-pk"))
-    people = {one.annotator for one in (*page, *withdrawn, *handed)} | {flag.raised_by for flag in flags}
+    people = {one.annotator for one in (*shown, *withdrawn)} | {one.annotator for one in handed}
+    people |= {flag.raised_by for flag in flags}
     names = name_people(membership, people)
     known = KnownOrder.objects.filter(task=task).first()
     context = {
@@ -51,8 +53,8 @@ def task(request: ProjectRequest, pk: int) -> HttpResponse:
         "agreement": "" if task.agreement is None else rounded(task.agreement, 2),
         "conversation": describe_conversation(task),
         "answers": describe_answers(completions),
-        "columns": describe_columns(list(page), names),
-        "rows": describe_rows(completions, list(page), known),
+        "columns": describe_columns(shown, names),
+        "rows": describe_rows(completions, shown, known),
         "page": page,
         "is_decided": current.filter(role=Ranking.Role.ADJUDICATOR).exists(),
         "withdrawn": [describe_withdrawn(one, completions, names) for one in withdrawn],
@@ -95,9 +97,10 @@ def task_state(request: ProjectRequest, pk: int) -> HttpResponse:
     return redirect("task", membership.project.slug, task.pk)
 
 
-def rankings_of(task: RankingTask) -> QuerySet[Ranking, Ranking]:
+def rankings_of(task: RankingTask) -> RankingQuerySet:
     """With all that the page says of each."""
-    return task.rankings.select_related("annotator", "assignment").prefetch_related("ranked_completions")
+    rankings: RankingQuerySet = Ranking.objects.filter(task=task)
+    return rankings.select_related("annotator", "assignment").prefetch_related("ranked_completions")
 
 
 def name_people(membership: Membership, people: Iterable[User]) -> dict[int, str]:

@@ -311,7 +311,7 @@ def test_the_form_refuses_impossible_values(project, rita, field, value):
     data = {"test_fraction": "0.1", field: value}
     response = signed_in(rita).post(reverse("datasets", args=[project.slug]), data)
     assert response.status_code == 422
-    assert "field-error" in response.content.decode()
+    assert "errorlist" in response.content.decode()
     assert not DatasetVersion.objects.exists()
 
 
