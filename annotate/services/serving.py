@@ -13,8 +13,11 @@ from annotate.models import Assignment, Membership, RankingTask, record
 
 Purpose = RankingTask.Purpose
 
+LEASE_TRIES = 3
+
 # Counts move under the task's lock, as everywhere. Gold comes to each person in an order of their own, and nobody waits for it;
-# practice comes in one order to all, so it waits for the few milliseconds that somebody else holds the task's row.
+# practice comes in one order to all, so it waits for the few milliseconds that somebody else holds the task's row. Whoever waits
+# holds no task's lock: practice is never leased inside of a submission.
 LEASE_KNOWN = """
 WITH taken AS MATERIALIZED (
     SELECT t.id FROM annotate_rankingtask t
@@ -144,10 +147,14 @@ def lease_known(*, membership: Membership) -> Assignment | None:
 
     None says that it is time for an ordinary task, unless practice has just ended with the membership paused.
     """
-    practice = current_practice(membership=membership)
-    if practice and practice.left:
-        return _lease(membership, Purpose.PRACTICE, task=practice.left[0])
-    if practice:
+    for _try in range(LEASE_TRIES):
+        practice = current_practice(membership=membership)
+        if practice is None or not practice.left:
+            break
+        # None only when that very task left practice since it was looked up.
+        if leased := _lease(membership, Purpose.PRACTICE, task=practice.left[0]):
+            return leased
+    if practice and not practice.left:
         settle_practice(membership=membership, practice=practice)
     if membership.paused_at or not is_gold_turn(membership):
         return None

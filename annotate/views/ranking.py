@@ -32,6 +32,7 @@ from annotate.services.demonstrations import write_demonstration
 from annotate.services.flags import raise_flag
 from annotate.services.progress import count_progress, next_midnight, reached_limit
 from annotate.services.rankings import last_ranking, letters, submit_ranking, undo_last
+from annotate.services.serving import must_practise
 from annotate.text import render_markdown
 from annotate.views.practice import describe_practice, is_practice, practice_feedback
 
@@ -79,8 +80,12 @@ def rank_submit(request: ProjectRequest, pk: int) -> HttpResponse:
         stored = submit_ranking(membership=membership, assignment=assignment, **form.cleaned_data)
         if is_practice(assignment):
             return practice_feedback(request, assignment)
+        practises = must_practise(membership)
         was_held = stored and assignment.state == Assignment.State.LEASED
-        following = lease_next(membership=membership, may_hold=not was_held)
+        # Practice is waited for, which nobody may do who has locked a task.
+        following = None if practises else lease_next(membership=membership, may_hold=not was_held)
+    if practises:
+        return show_next(request)
     undo_token = assignment.token if stored else undoable(membership)
     return show(request, following, undo_token=undo_token, partial=True)
 
@@ -182,6 +187,7 @@ def show(
         "remaining": f"{grouped(progress.remaining)}{'+' if progress.more else ''}",
         "undo_token": undo_token,
         "practice": practice,
+        "practises": must_practise(membership),
         "introduce": practice and practice["is_first"] and "begin" not in request.GET,
         "resumes_at": next_midnight(),
     }
