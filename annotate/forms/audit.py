@@ -46,7 +46,7 @@ class AuditForm(forms.Form):
         choices=[("", gettext_lazy("Anything")), *TARGETS.items()],
         label=gettext_lazy("Done to"),
     )
-    which = forms.CharField(required=False, max_length=150, label=gettext_lazy("Its number, or the user name"))
+    which = forms.CharField(required=False, max_length=150, label=gettext_lazy("Number or name"))
     since = forms.DateField(required=False, label=gettext_lazy("From"), widget=forms.DateInput(attrs={"type": "date"}))
     until = forms.DateField(required=False, label=gettext_lazy("To"), widget=forms.DateInput(attrs={"type": "date"}))
 

@@ -1,6 +1,6 @@
 import pytest
 
-from annotate.models import AuditEvent, Project
+from annotate.models import Assignment, AuditEvent, Project
 from tests.conftest import make_task, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -107,3 +107,54 @@ def test_an_admin_pauses_archives_and_brings_back(project, alice, bob):
     refused = client.post(f"{page}/state", {"state": "deleted"}, follow=True).content.decode()
     assert "active, paused or archived" in refused
     assert Project.objects.get().state == "active"
+
+
+def preview(user, project, **changes):
+    page = signed_in(user).post(
+        f"/projects/{project.slug}/settings/preview", settings_of(project, **changes), headers={"HX-Request": "true"}
+    )
+    assert page.status_code == 200
+    return page.content.decode()
+
+
+def test_the_preview_is_the_ranking_page_with_settings_that_are_not_saved(project, alice):
+    make_task(project, "Why is the sea salt?")
+    before = preview(alice, project)
+    assert "Why is the sea salt?" in before
+    assert "All bad" in before
+    assert "What decided it?" not in before
+    after = preview(alice, project, allow_all_bad="", reasons="Truer", criteria="Tone", ask_comment="on")
+    assert "All bad" not in after
+    for words in ("What decided it?", "Truer", "Tone", "Comment (optional)"):
+        assert words in after
+    assert "<html" not in after
+    project.refresh_from_db()
+    assert (project.allow_all_bad, project.reasons, project.criteria) == (True, [], [])
+
+
+def test_a_setting_that_cannot_be_is_shown_as_it_is_stored(project, alice):
+    make_task(project)
+    shown = preview(alice, project, criteria="Tone", reasons="same\nsame", overlap="many")
+    assert "Tone" in shown
+    assert "What decided it?" not in shown
+
+
+def test_the_preview_holds_no_task_and_can_submit_nothing(project, alice):
+    task = make_task(project)
+    shown = (
+        preview(alice, project, name="Ebb")
+        + signed_in(alice).get(f"/projects/{project.slug}/settings").content.decode()
+    )
+    assert shown.count('<div class="ranking" inert>') == 2
+    task.refresh_from_db()
+    assert (task.leased, Assignment.objects.count(), AuditEvent.objects.count()) == (0, 0, 0)
+    nothing = {"token": "", "verdict": "all_bad", "places": "[]"}
+    assert signed_in(alice).post(f"/projects/{project.slug}/rank/0/submit", nothing).status_code == 404
+
+
+@pytest.mark.parametrize(("wanted", "cards"), [(2, 2), (4, 4), (9, 4)])
+def test_a_project_without_tasks_is_previewed_with_a_sample(project, alice, wanted, cards):
+    shown = preview(alice, project, completions_per_task=wanted)
+    assert "Why is the sky blue?" in shown
+    assert shown.count('class="card"') == cards
+    assert ("Both bad" in shown) == (cards == 2)
