@@ -102,6 +102,12 @@ def test_every_string_of_the_sources_is_in_the_catalogue(german, tmp_path):
     assert (found - known, known - found) == (set(), set()), "run `make messages`, translate, and run it again"
 
 
+def test_no_function_of_gettext_bears_a_name_that_xgettext_does_not_know():
+    files = [path for name in SOURCES for path in (Path(settings.BASE_DIR) / name).rglob("*.py")]
+    aliases = re.compile(r"import \w*gettext\w* as (?!_$).*", re.MULTILINE)
+    assert [str(path) for path in files if aliases.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_a_page_comes_in_the_browser_s_language(client, db):
     answer = client.get("/accounts/login/", headers=GERMAN)
     assert '<html lang="de"' in answer.content.decode()
