@@ -310,17 +310,21 @@ def length_bias(rankings: Rankings, taus: Taus) -> tuple[dict[str, Any], list[di
     shares = mean_intervals(task, annotator, won, people, bootstrap, NO_PAIRS)
     slopes, errors = biases.length_slopes(pairs, annotator, people, task)
     correlation = biases.length_correlations(rankings)
+    rows, excess = beyond_others(rankings, correlation)
+    by, of = rankings.annotator, rankings.annotator[rows]
+    excesses = mean_intervals(rankings.task[rows], of, excess, people, bootstrap, NO_COMMON)
     found = []
     for index in range(people):
-        mine = correlation[(rankings.annotator == index) & np.isfinite(correlation)]
+        mine = correlation[(by == index) & np.isfinite(correlation)]
         found.append(
             {
                 "correlation": rounded(mine.mean()) if len(mine) else None,
-                "p": rounded(_unlike_zero(mine)),
+                "others": rounded((correlation[rows] - excess)[of == index].mean()) if (of == index).any() else None,
+                "excess": excesses[index],
+                "p": rounded(_unlike_zero(excess[of == index])),
                 "longer_won": shares[index],
                 "slope": rounded(slopes[index]),
                 "slope_error": rounded(errors[index]),
-                "others": rounded(_others(correlation, rankings, index)),
             }
         )
     corrected = biases.holm(np.array([one["p"] if one["p"] is not None else np.nan for one in found]))
@@ -341,12 +345,16 @@ def _unlike_zero(values: Array) -> float:
     return float(stats.ttest_1samp(values, 0).pvalue)
 
 
-def _others(correlation: Array, rankings: Rankings, index: int) -> float:
-    """The mean correlation of the others on the tasks that this annotator ranked."""
-    mine = np.zeros(len(rankings.task_ids), dtype=bool)
-    mine[rankings.task[rankings.annotator == index]] = True
-    others = correlation[mine[rankings.task] & (rankings.annotator != index) & np.isfinite(correlation)]
-    return float(others.mean()) if len(others) else float("nan")
+def beyond_others(rankings: Rankings, value: Array) -> tuple[Array, Array]:
+    """(rows (N,), (N,) by how much `value` (R,) of these rankings exceeds its mean among the task's other rankings).
+
+    NaN are left out, and so are rankings without others.
+    """
+    rows = np.flatnonzero(np.isfinite(value))
+    task, own = rankings.task[rows], value[rows]
+    total, count = np.bincount(task, own)[task], np.bincount(task)[task]
+    shared = count > 1
+    return rows[shared], own[shared] - (total - own)[shared] / (count[shared] - 1)
 
 
 def paces(rankings: Rankings) -> tuple[dict[str, Any], list[dict[str, Any]]]:

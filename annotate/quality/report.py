@@ -6,7 +6,7 @@ docs/quality.md says what each key of `results` means.
 import logging
 import uuid
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import OperationalError
@@ -21,6 +21,9 @@ from .reading import Filters, read_rankings
 
 logger = logging.getLogger("podium.quality")
 
+# Reading and resampling a large project are long between two beats.
+LEASE = timedelta(minutes=5)
+
 
 def build_report(report: QualityReport) -> None:
     """Compute a claimed report and end the job.
@@ -28,7 +31,8 @@ def build_report(report: QualityReport) -> None:
     Raises OperationalError when the database is away: the job is taken up again once its lease ends.
     """
     try:
-        results = compute(report, beat=lambda: jobs.beat(report))
+        jobs.beat(report, lease=LEASE)
+        results = compute(report, beat=lambda: jobs.beat(report, lease=LEASE))
         jobs.finish(report, QualityReport.State.SUCCEEDED, results=results)
         QualityReport.objects.filter(
             project_id=report.project_id, kind=report.kind, filters=report.filters, pk__lt=report.pk

@@ -11,12 +11,12 @@ from annotate.quality import overview
 from annotate.quality.agreement import (
     alpha_of,
     coincidences_of,
-    mean_tau,
     pairs_within,
     places_of,
     signs_of,
     tau_b,
 )
+from annotate.quality.tau import mean_tau
 from tests.annotate.simulation import crowd, simulate
 
 # Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", part C: four observers, twelve units, data missing.
