@@ -131,6 +131,18 @@ def test_qualifying_whoever_failed_ends_their_pause(practising, alice, bob):
     assert opened(bob, practising).context["task"]["assignment"].task.purpose == "ranking"
 
 
+def test_practice_that_is_asked_for_later_comes_after_the_task_at_hand(practising, bob):
+    Project.objects.update(practice_tasks=0)
+    make_task(practising, "Another?")
+    opened(bob, practising)
+    assignment = held(bob)
+    Project.objects.update(practice_tasks=2)
+    page = submit(bob, assignment, ["A"], ["B"], ["C"], ["D"])
+    assert "First, some practice" in page.content.decode()
+    assert held(bob).task.purpose == "practice"
+    check_counts()
+
+
 def test_admins_skip_practice(practising, alice):
     assert opened(alice, practising).context["task"]["assignment"].task.purpose == "ranking"
 
