@@ -100,6 +100,6 @@ def test_very_long_and_foreign_things_stay_usable_on_every_width(open_page, proj
         assert page.locator(".dock").evaluate(UNSEEN) == []
         dock = page.locator(".dock").bounding_box()
         assert dock
-        assert dock["height"] < 0.75 * height, width
+        assert dock["height"] < 0.55 * height, width
     page.get_by_role("button", name="Show all in full").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") == 320
