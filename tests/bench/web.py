@@ -1,7 +1,8 @@
 """The annotation path under load: gunicorn as the demo runs it, real HTTP clients in a process of their own.
 
-`run()` gives cycles per second and latencies of submit-and-next, lost and doubled rankings, SQL statements per cycle, how the time
-of the next task grows from 1,000 to 1,000,000 tasks, and the floor: the same writes by bare psycopg, in turns with the server.
+`run()` gives cycles per second and latencies of submit-and-next, lost and doubled rankings, SQL statements per cycle, the same for
+64 people with overlap 3 and 5 % gold, how the time of the next task grows (growth.py), and the floor: the same writes by bare
+psycopg, in turns with the server.
 """
 
 import json
@@ -20,7 +21,7 @@ from typing import Any
 from tests.bench.figures import Figure
 
 SLUG = "bench-web"
-PEOPLE = 32
+PEOPLE = 64
 SECONDS = 6.0
 ROUNDS = 3
 WORDS = (
@@ -107,6 +108,7 @@ def drop_project(slug: str) -> None:
             "DELETE FROM annotate_ranking WHERE project_id = %s",
             "DELETE FROM annotate_auditevent WHERE project_id = %s",
             "DELETE FROM annotate_assignment WHERE project_id = %s",
+            f"DELETE FROM annotate_knownorder WHERE task_id IN ({tasks})",  # noqa: S608
             f"DELETE FROM annotate_taskcompletion WHERE task_id IN ({tasks})",  # noqa: S608
             "DELETE FROM annotate_rankingtask WHERE project_id = %s",
             f"DELETE FROM annotate_completion WHERE prompt_id IN ({prompts})",  # noqa: S608
@@ -186,9 +188,9 @@ def floor_cycles(seconds: float) -> float:
         return cycles / (time.perf_counter() - took)
 
 
-def drive(port: int, people: int, seconds: float, keys: list[str]) -> dict[str, Any]:
+def drive(port: int, people: int, seconds: float, keys: list[str], slug: str = SLUG) -> dict[str, Any]:
     """Run the clients in a process of their own: {"latencies": seconds, "took", "acknowledged", "trouble"}."""
-    job = json.dumps({"port": port, "people": people, "seconds": seconds, "keys": keys})
+    job = json.dumps({"port": port, "people": people, "seconds": seconds, "keys": keys, "slug": slug})
     done = subprocess.run(
         [sys.executable, "-m", "tests.bench.web", job], capture_output=True, text=True, check=True, timeout=120
     )
@@ -198,7 +200,7 @@ def drive(port: int, people: int, seconds: float, keys: list[str]) -> dict[str, 
 
 def annotate_for(job: dict[str, Any], key: str, out: dict[str, Any], lock: threading.Lock) -> None:
     connection = HTTPConnection("127.0.0.1", job["port"], timeout=30)
-    page = f"/projects/{SLUG}/rank"
+    page = f"/projects/{job['slug']}/rank"
     connection.request("GET", page, headers={"Cookie": f"sessionid={key}"})
     response = connection.getresponse()
     html = response.read().decode()
@@ -277,31 +279,6 @@ def count_statements(project: Any) -> float:
     return float(statistics.median(counts))
 
 
-def next_seconds(project: Any, times: int) -> list[float]:
-    """Seconds to lease and render the next task, each after the last was submitted in the database."""
-    from django.db.models import F
-    from django.test import Client
-
-    from annotate.models import Assignment, RankingTask, User
-
-    person = User.objects.get(username="bench-0")
-    browser = Client(headers={"host": "localhost"})
-    browser.force_login(person)
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        response = browser.get(f"/projects/{project.slug}/rank")
-        took.append(time.perf_counter() - began)
-        if response.status_code != 200:
-            raise RuntimeError(f"the ranking page answered {response.status_code}")
-        mine = Assignment.objects.filter(annotator=person, project=project, state="leased")
-        RankingTask.objects.filter(pk__in=mine.values("task_id")).update(
-            leased=F("leased") - 1, submitted=F("submitted") + 1
-        )
-        mine.update(state="submitted")
-    return took
-
-
 def bench_load() -> list[Figure]:
     from annotate.models import Ranking
 
@@ -340,65 +317,54 @@ def bench_load() -> list[Figure]:
     return figures
 
 
-def bench_growth(tasks: int = 1_000_000) -> list[Figure]:
-    """The next task at 1,000 and at 1,000,000 tasks, in turns; and for somebody with 20,000 behind them that wait for others."""
-    names = ("bench-small", "bench-large")
-    for name in names:
-        drop_project(name)
-    small, large = fill_project(names[0], 1_000), fill_project(names[1], tasks, copies=200)
-    ratios = []
-    next_seconds(small, 5), next_seconds(large, 5)
-    for _ in range(5):
-        ratios.append(statistics.median(next_seconds(large, 30)) / statistics.median(next_seconds(small, 30)))
+def bench_crowd(tasks: int = 3_000, gold: int = 40) -> list[Figure]:
+    """64 people at once, three for each task, every twentieth task gold: what was acknowledged is stored, once."""
+    from annotate.models import Ranking, RankingTask
+
+    slug = "bench-crowd"
+    drop_project(slug)
+    project = fill_project(slug, tasks, overlap=3)
+    project.gold_percent, project.gold_threshold = 5, 0
+    project.save()
+    add_gold(project, gold)
+    keys = session_keys()
+    results = []
+    with Server() as server:
+        for _ in range(ROUNDS):
+            results.append(drive(server.port, 64, SECONDS, keys, slug))
+    stored = Ranking.objects.filter(project=project)
+    acknowledged = sum(result["acknowledged"] for result in results)
+    doubled = stored.count() - stored.values("task", "annotator").distinct().count()
+    wrong = RankingTask.objects.filter(project=project, purpose="ranking").exclude(submitted__lte=3).count()
+    share = 100 * stored.filter(task__purpose="gold").count() / max(1, stored.count())
+    rates = [result["acknowledged"] / result["took"] for result in results]
+    late = [1000 * quantile(result["latencies"], 0.95) for result in results]
     return [
-        Figure.from_rounds("web_next_ratio_1m_over_1k", ratios, "ratio", "median time of the next task at 1,000 tasks")
+        Figure.from_rounds("web_64_cycles_per_s", rates, "cycles/s", "overlap 3, 5 % gold"),
+        Figure.from_rounds("web_64_p95_ms", late, "ms"),
+        Figure("web_64_lost", float(abs(acknowledged - stored.count())), "rankings", f"{acknowledged} acknowledged"),
+        Figure("web_64_doubled", float(doubled + wrong), "rankings"),
+        Figure("web_64_refused", float(sum(result["trouble"] for result in results)), "requests"),
+        Figure("web_64_gold_percent", share, "%"),
     ]
 
 
-def bench_far_in(done: int = 20_000, tasks: int = 100_000) -> list[Figure]:
-    """The next task for somebody who has ranked `done` of `tasks` that are all still open for others."""
-    from django.db import connection
+def add_gold(project: Any, count: int) -> None:
+    """Make gold of the first tasks; their completions are best in the order in which they were stored."""
+    from annotate.models import KnownOrder, RankingTask
+    from annotate.services.overlap import ENDLESS
 
-    from annotate.models import Membership, User
-
-    name, fresh = "bench-overlap", "bench-fresh"
-    for slug in (name, fresh):
-        drop_project(slug)
-    project, new = fill_project(name, tasks, overlap=3, copies=20), fill_project(fresh, 1_000, overlap=3)
-    person = User.objects.get(username="bench-0")
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            WITH done AS (
-                UPDATE annotate_rankingtask SET submitted = 1
-                WHERE id IN (SELECT id FROM annotate_rankingtask WHERE project_id = %(project)s ORDER BY id LIMIT %(done)s)
-                RETURNING id
-            )
-            INSERT INTO annotate_assignment
-                (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
-            SELECT %(project)s, id, %(annotator)s, 'submitted', now(), '{}', gen_random_uuid(), now() FROM done
-            """,
-            {"project": project.pk, "annotator": person.pk, "done": done},
-        )
-        cursor.execute(
-            "SELECT id FROM annotate_rankingtask WHERE project_id = %s ORDER BY id OFFSET %s LIMIT 1",
-            [project.pk, done],
-        )
-        place = cursor.fetchone()[0] - 1
-    Membership.objects.filter(project=project, user=person).update(queue_priority=0, queue_task=place)
-    vacuum()
-    next_seconds(new, 5), next_seconds(project, 5)
-    ratios = []
-    for _ in range(5):
-        ratios.append(statistics.median(next_seconds(project, 30)) / statistics.median(next_seconds(new, 30)))
-    return [
-        Figure.from_rounds("web_next_ratio_20k_done_over_new", ratios, "ratio", "median time of a newcomer's next task")
-    ]
+    for task in RankingTask.objects.filter(project=project).order_by("pk")[:count]:
+        ids = task.completions.order_by("pk").values_list("pk", flat=True)
+        KnownOrder.objects.create(task=task, ranks={str(pk): rank for rank, pk in enumerate(ids, 1)})
+        RankingTask.objects.filter(pk=task.pk).update(purpose="gold", overlap=ENDLESS)
 
 
 def run() -> list[Figure]:
     setup()
-    return [*bench_load(), *bench_far_in(), *bench_growth()]
+    from tests.bench.growth import bench_far_in, bench_growth
+
+    return [*bench_load(), *bench_crowd(), *bench_far_in(), *bench_growth()]
 
 
 if __name__ == "__main__":
