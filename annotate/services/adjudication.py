@@ -4,8 +4,6 @@ import hashlib
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from math import sqrt
 from statistics import fmean
 
 from django.db import transaction
@@ -14,38 +12,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.models import Membership, Project, RankedCompletion, Ranking, RankingTask, record
+from annotate.quality.tau import mean_tau
 
 from .assignments import Refused
 
 COMPARED_AT_ONCE = 200
 ROUNDS = 50  # a minute's round ends, whatever is left
 Ranks = Mapping[int, int]  # {completion id: rank}
-
-
-def tau_b(first: Sequence[int], second: Sequence[int]) -> float | None:
-    """Kendall's τ-b of two rankings of the same things, from −1 to 1; None when either ties them all.
-
-    Kendall (1945), "The treatment of ties in ranking problems". For so few things the pairs are counted one by one, which
-    spares the web process scipy.
-    """
-    agreeing = untied_first = untied_second = 0
-    for (a, b), (x, y) in combinations(zip(first, second, strict=True), 2):
-        one, other = (a > x) - (a < x), (b > y) - (b < y)
-        agreeing += one * other
-        untied_first += abs(one)
-        untied_second += abs(other)
-    both = untied_first * untied_second
-    return agreeing / sqrt(both) if both else None
-
-
-def mean_tau(rankings: Sequence[Ranks]) -> float | None:
-    """The mean τ-b over all pairs of rankings of one task that have one; None without any."""
-    found = [
-        tau
-        for first, second in combinations(rankings, 2)
-        if (tau := tau_b(list(first.values()), [second[completion] for completion in first])) is not None
-    ]
-    return fmean(found) if found else None
 
 
 def compare_rankings() -> int:
@@ -72,13 +45,13 @@ def _compare_batch() -> int:
     rankings = ranks_by_task([task.pk for task in tasks])
     now = timezone.now()
     for task in tasks:
-        task.agreement, task.compared_at = mean_tau(rankings[task.pk]), now
+        task.agreement, task.compared_at = mean_tau([list(ranks.values()) for ranks in rankings[task.pk]]), now
     RankingTask.objects.bulk_update(tasks, ["agreement", "compared_at"])
     return len(tasks)
 
 
 def ranks_by_task(tasks: Sequence[int]) -> dict[int, list[Ranks]]:
-    """The current rankings by annotators of each task. All-bad ones tie all of it."""
+    """The current rankings by annotators of each task, completions in the same order. All-bad ones tie all of it."""
     places = RankedCompletion.objects.filter(
         ranking__task__in=tasks, ranking__is_current=True, ranking__role=Ranking.Role.ANNOTATOR
     ).order_by("ranking_id", "completion_id")

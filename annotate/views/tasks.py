@@ -16,7 +16,8 @@ from annotate.forms.ranking import first_problem
 from annotate.models import Completion, Demonstration, KnownOrder, Membership, Ranking, RankingTask, User
 from annotate.models.rankings import RankingQuerySet
 from annotate.numbers import rounded
-from annotate.services.adjudication import Ranks, mean_tau
+from annotate.quality.tau import mean_tau
+from annotate.services.adjudication import Ranks
 from annotate.services.assignments import Refused
 from annotate.services.flags import reopen_task, take_task_out
 from annotate.services.rankings import letters
@@ -163,7 +164,7 @@ def describe_columns(rankings: Sequence[Ranking], names: dict[int, str]) -> list
 def _tau_with_others(pk: int, ranks: dict[int, Ranks]) -> str:
     if pk not in ranks:
         return ""
-    taus = [mean_tau([ranks[pk], other]) for key, other in ranks.items() if key != pk]
+    taus = [mean_tau([list(ranks[pk].values()), list(other.values())]) for key, other in ranks.items() if key != pk]
     defined = [tau for tau in taus if tau is not None]
     return rounded(sum(defined) / len(defined), 2) if defined else ""
 
