@@ -11,6 +11,7 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 from django.views.decorators.http import require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
@@ -142,5 +143,7 @@ def _lines(entries: QuerySet[AuditEvent]) -> Iterator[str]:
         for event in batch:
             who = event.actor.username if event.actor else ""
             details = json.dumps(event.details, ensure_ascii=False, sort_keys=True)
-            cells = [event.at.isoformat(), who, event.verb, event.target, say(event, people), details]
+            with override("en"):
+                sentence = say(event, people)
+            cells = [event.at.isoformat(), who, event.verb, event.target, sentence, details]
             yield writer.writerow([csv_cell(cell) for cell in cells])

@@ -12,7 +12,7 @@ from annotate.figures.leaderboard import all_figures, in_words, unconnected
 from annotate.forms.quality import LeaderboardForm
 from annotate.models import QualityReport
 
-from .quality import chosen_report, figure_file, show_report
+from .quality import chosen_report, figure_file, file_language, show_report
 
 KIND = QualityReport.Kind.LEADERBOARD
 
@@ -46,4 +46,5 @@ def _sections(request: ProjectRequest, report: QualityReport) -> dict[str, Any]:
 def leaderboard_table(request: ProjectRequest) -> HttpResponse | StreamingHttpResponse:
     """One figure of a leaderboard as a file: its filters, `&table=standings` and, for the drawing, `&format=svg`."""
     report = chosen_report(request, KIND, _form(request))
-    return figure_file(request, report, all_figures(report.results))
+    with file_language(request):
+        return figure_file(request, report, all_figures(report.results))

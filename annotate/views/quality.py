@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, override
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
@@ -149,8 +150,14 @@ def chosen_report(request: ProjectRequest, kind: QualityReport.Kind, form: Filte
 def quality_table(request: ProjectRequest) -> HttpResponse | StreamingHttpResponse:
     """One figure of a report as a file: its filters, `&table=position` and, for the drawing, `&format=svg`."""
     report = chosen_report(request, Kind.QUALITY, quality_form(request))
-    rows = annotating.annotators(report.results, people_of(request), Links(report), report.project)
-    return figure_file(request, report, _figures(request, report, rows))
+    with file_language(request):
+        rows = annotating.annotators(report.results, people_of(request), Links(report), report.project)
+        return figure_file(request, report, _figures(request, report, rows))
+
+
+def file_language(request: ProjectRequest) -> AbstractContextManager[None]:
+    """A CSV file reads the same for everybody, in English; a drawing is in its reader's language."""
+    return nullcontext() if request.GET.get("format") == "svg" else override("en")
 
 
 def figure_file(

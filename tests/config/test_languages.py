@@ -180,3 +180,12 @@ def test_numbers_are_written_as_the_language_writes_them(language, numbers):
     with translation.override(language):
         said = [grouped(12345), rounded(0.6666, 2), rounded(-0.46, 1), rounded(-0.001, 2), significant(0.00012346)]
     assert said == numbers
+
+
+def test_files_are_in_english_whoever_loads_them(project, alice):
+    client = signed_in(alice)
+    client.post(f"/projects/{project.slug}/settings/state", {"state": "paused"})
+    page = client.get(f"/projects/{project.slug}/audit", headers=GERMAN).content.decode()
+    assert "alice hat geändert: „Status“ von Aktiv zu Pausiert." in page
+    answer = client.get(f"/projects/{project.slug}/audit.csv", headers=GERMAN)
+    assert "alice changed “State” from Active to Paused." in b"".join(answer).decode()
