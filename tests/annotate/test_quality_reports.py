@@ -165,6 +165,42 @@ def test_a_project_without_rankings_has_a_report_that_says_so(project):
     assert computed(project, kind="leaderboard")["why"] == NOTHING
 
 
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"tasks": 1, "size": 2},
+        {"tasks": 3, "size": 9},
+        {"tasks": 3, "ties_within": 1e9},
+        {"tasks": 3, "overlap": 1},
+    ],
+    ids=["one pair", "nine answers", "all tied", "nobody twice"],
+)
+@pytest.mark.parametrize("all_bad", [False, True], ids=["ranked", "all bad"])
+def test_whatever_people_answer_a_report_comes_of_it(project, answers, all_bad):
+    simulated = simulate(crowd([0.5, 0.5]), **answers)
+    simulated.all_bad[:] = all_bad
+    stored(project, simulated)
+    for kind in ("quality", "leaderboard"):
+        json.dumps(computed(project, kind=kind), allow_nan=False)
+
+
+def test_tasks_of_different_size_stand_in_one_report(project):
+    strengths = np.zeros((6, 9))
+    simulated = simulate(crowd([0.5, 0.5]), tasks=6, size=9, strengths=strengths)
+    for task, size in enumerate((2, 3, 4, 5, 7, 9)):
+        for matrix in (simulated.sources, simulated.completions, simulated.words):
+            matrix[task, size:] = 0
+        for row in np.flatnonzero(simulated.task == task):
+            for matrix in (simulated.ranks, simulated.shown):
+                matrix[row, size:] = 0
+                matrix[row, :size] = matrix[row, :size].argsort().argsort() + 1
+    stored(project, simulated)
+    found = computed(project)
+    assert [letter["n"] for letter in found["position"]] == [12, 12, 10, 8, 6, 4, 4, 2, 2]
+    assert sum(letter["expected"] for letter in found["position"]) == pytest.approx(12)
+    assert found["alpha"]["n"] == 6
+
+
 def test_one_annotator_alone_has_no_agreement_but_paces_and_positions(project):
     stored(project, simulate(crowd([0.5]), tasks=6))
     found = computed(project)
