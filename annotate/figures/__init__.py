@@ -16,6 +16,7 @@ from annotate.drawing import Interval as Span
 from annotate.models import Membership, Project, QualityReport
 
 SHOWN_ROWS = 100
+NO_BREAK = "\u00a0"
 # Of p values that are corrected for looking at everybody.
 LEVEL = 0.05
 # As reports keep it: {"value", "low", "high", "n", "why"}; `why` says in a sentence why there is no value.
@@ -136,7 +137,7 @@ def number(value: float | None, places: int = 2) -> str:
 def percent(value: float | None, places: int = 0) -> str:
     if value is None:
         return "–"
-    return _("%(number)s %%") % {"number": number(value * 100, places)}
+    return (_("%(number)s %%") % {"number": number(value * 100, places)}).replace(" ", NO_BREAK)
 
 
 def span(interval: Interval) -> Span | None:
@@ -183,7 +184,7 @@ def is_sure(p: float | None) -> bool:
 def chance(p: float | None) -> str:
     if p is None:
         return "–"
-    return _("< %(number)s") % {"number": number(0.001, 3)} if p < 0.001 else number(p, 3)
+    return f"<{NO_BREAK}{number(0.001, 3)}" if p < 0.001 else number(p, 3)
 
 
 def dot_chart(

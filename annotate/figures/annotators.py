@@ -32,7 +32,7 @@ from . import (
 )
 
 TOO_FAST_SHARE = 0.1
-LENGTH_BEYOND_OTHERS = 0.2
+LENGTH_BEYOND_OTHERS = 0.1
 
 PAUSED: dict[str, str | Promise] = {
     "gold": gettext_lazy("Paused: too few gold tasks as known"),
@@ -192,12 +192,10 @@ def remarks(
             share=percent(position["first_share"]),
             expected=percent(position["expected"]),
         )
-    if is_sure(length["p_adjusted"]) and length["others"] is not None:
-        beyond = length["correlation"] - length["others"]
-        if beyond > LENGTH_BEYOND_OTHERS:
-            yield said("all", _("prefers longer answers more than the others do"))
-        elif beyond < -LENGTH_BEYOND_OTHERS:
-            yield said("all", _("prefers shorter answers more than the others do"))
+    excess = length["excess"]["value"]
+    if is_sure(length["p_adjusted"]) and abs(excess) > LENGTH_BEYOND_OTHERS:
+        more = _("prefers longer answers more than the others do") if excess > 0 else ""
+        yield said("shared", more or _("prefers shorter answers more than the others do"))
     if is_sure(straight["p_adjusted"]):
         yield said(
             "as_shown",
@@ -274,7 +272,7 @@ def meanings() -> list[tuple[str, str]]:
         (
             _("Length"),
             _(
-                "τ-b between an answer’s length and its place: 1 is always the longest first. Beside it, the others on these tasks."
+                "τ-b between an answer’s length and its place: 1 is always the longest first. Beside it, the others on the same tasks."
             ),
         ),
         (_("As shown"), _("Rankings that leave the answers in the order in which they were shown, beside chance.")),

@@ -8,7 +8,7 @@ from django.utils.translation import pgettext
 
 from annotate.charts import Cell, Dot, DotChart, MatrixChart
 
-from . import Column, Figure, Value, interval_values, number, percent, span, why
+from . import Column, Figure, Value, number, percent, span, why
 
 
 def standings(results: Mapping[str, Any]) -> Figure | None:
@@ -21,7 +21,7 @@ def standings(results: Mapping[str, Any]) -> Figure | None:
         (
             Value(rank_text(one), rank_text(one)),
             Value(one["name"], one["name"]),
-            *interval_values(one["rating"], 0),
+            *(Value(one["rating"][end], number(one["rating"][end], 0)) for end in ("value", "low", "high")),
             Value(one["wins"], number(one["wins"], 0)),
             Value(one["losses"], number(one["losses"], 0)),
             Value(one["ties"], number(one["ties"], 0)),

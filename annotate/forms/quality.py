@@ -68,8 +68,9 @@ class QualityForm(FilterForm):
         people = project.memberships.filter(Exists(ranked)).select_related("user")
         field = self.fields["annotators"]
         if isinstance(field, forms.MultipleChoiceField):
-            named: list[tuple[str, str]] = [(str(member.pk), _name(member, is_admin)) for member in people]
-            field.choices = sorted(named, key=lambda choice: choice[1].casefold())
+            named = {str(member.pk): _name(member, is_admin) for member in people}
+            choices = sorted(named.items(), key=lambda choice: choice[1].casefold())
+            field.choices = choices
 
 
 class LeaderboardForm(FilterForm):

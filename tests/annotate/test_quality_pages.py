@@ -41,7 +41,12 @@ def built(user, project, name="quality", query=""):
     build()
     response = page(user, project, name, query)
     assert response.status_code == 200
-    return response.content.decode()
+    return text_of(response)
+
+
+def text_of(response):
+    """Its HTML, spaces that do not break like any others."""
+    return response.content.decode().replace("\u00a0", " ")
 
 
 def rows_of(response):
@@ -215,7 +220,7 @@ def test_a_file_that_is_not_there_is_not_found(rita, project, ranked):
 
 
 def listed(user, project, **query):
-    return page(user, project, "quality_tasks", f"?{urlencode(query)}").content.decode()
+    return text_of(page(user, project, "quality_tasks", f"?{urlencode(query)}"))
 
 
 def test_the_rankings_behind_a_number_are_those_and_no_others(alice, project, members, ranked):
