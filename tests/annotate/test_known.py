@@ -248,17 +248,17 @@ def test_each_block_of_tasks_has_its_share_of_gold_at_a_place_of_each_person_s_o
 
 def test_gold_comes_at_its_turns_and_ordinary_tasks_go_on_when_none_is_left(gold_project, bob):
     Project.objects.update(gold_threshold=0)
-    for number in range(10):
+    for number in range(4):
         make_task(gold_project, f"Question {number}?")
     make_known_tasks(gold_project, 2)
     seen = []
-    for _ in range(12):
+    for _ in range(6):
         assert answer(bob, gold_project).status_code == 200
         seen.append(Ranking.objects.latest("pk").task.purpose)
     assert seen.count("gold") == 2
     assert set(seen[:2]) == set(seen[2:4]) == {"gold", "ranking"}
     assert "All done" in opened(bob, gold_project).content.decode()
-    assert member_of(bob).served == 12
+    assert member_of(bob).served == 6
     check_counts()
 
 
@@ -289,16 +289,16 @@ def test_no_sign_of_gold_reaches_the_page(gold_project, bob):
 def test_the_number_of_tasks_left_falls_by_one_with_each_gold_or_not(gold_project, bob):
     Project.objects.update(gold_threshold=0, gold_percent=30)
     gold_project.refresh_from_db()
-    for number in range(9):
+    for number in range(5):
         make_task(gold_project, f"Question {number}?")
-    make_known_tasks(gold_project, 3)
+    make_known_tasks(gold_project, 2)
     left, purposes = [], []
-    for _ in range(12):
+    for _ in range(7):
         left.append(int(opened(bob, gold_project).context["remaining"]))
         purposes.append(held(bob).task.purpose)
         answer(bob, gold_project)
-    assert purposes.count("gold") == 3
-    assert left == list(range(11, -1, -1))
+    assert purposes.count("gold") == 2
+    assert left == list(range(6, -1, -1))
 
 
 def test_an_ordinary_task_costs_one_statement_more_where_there_is_gold(gold_project, bob):
@@ -519,14 +519,14 @@ def test_two_tabs_submit_one_gold_task_once(gold_project, bob):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_twelve_people_share_gold_and_ordinary_tasks_without_a_wrong_count(gold_project):
+def test_eight_people_share_gold_and_ordinary_tasks_without_a_wrong_count(gold_project):
     Project.objects.update(gold_threshold=0, overlap=3)
     gold_project.refresh_from_db()
-    people = [make_user(f"person{number}") for number in range(12)]
+    people = [make_user(f"person{number}") for number in range(8)]
     Membership.objects.bulk_create(
         Membership(project=gold_project, user=user, role="annotator", pseudonym=user.username) for user in people
     )
-    for number in range(8):
+    for number in range(4):
         make_task(gold_project, f"Question {number}?", ["x", "y"])
     make_known_tasks(gold_project, 2)
 
@@ -542,7 +542,7 @@ def test_twelve_people_share_gold_and_ordinary_tasks_without_a_wrong_count(gold_
             connection.close()
         return done
 
-    with ThreadPoolExecutor(6) as pool:
+    with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(work, people)) == Ranking.objects.count()
     ordinary = RankingTask.objects.filter(purpose="ranking")
     assert set(ordinary.values_list("leased", "submitted")) == {(0, 3)}
