@@ -1,8 +1,13 @@
 // Differences of two answers, and of an ideal answer from the one it started from. Loaded when first asked for.
 // sending.js comes first.
 
-/** Show what the server answers in `box`: the difference, or in words why there is none. Gives the text of its summary. */
+/**
+ * Show what the server answers in `box`: the difference, or in words why there is none. Gives the text of its summary, or null
+ * when another request overtook this one.
+ */
 async function show(box, request, lost) {
+  const round = String(Number(box.dataset.round ?? 0) + 1);
+  box.dataset.round = round;
   box.setAttribute("aria-busy", "true");
   let answer;
   try {
@@ -10,6 +15,7 @@ async function show(box, request, lost) {
   } catch {
     answer = { message: lost };
   }
+  if (box.dataset.round !== round) return null;
   box.removeAttribute("aria-busy");
   if (answer.status === 200) {
     box.innerHTML = answer.html;
@@ -21,18 +27,17 @@ async function show(box, request, lost) {
   return words.textContent;
 }
 
-/** Open the dialog on the answers `a` and `b`; what is chosen there is compared at once. */
-export async function openDifference(dialog, { a, b, lost }) {
+/** Compare the two answers that are chosen in the dialog, and again whenever others are. */
+export async function showDifference(dialog, lost) {
   const [first, second] = dialog.querySelectorAll("select");
   const url = first.closest("[data-difference-url]").dataset.differenceUrl;
   async function compare() {
     const query = new URLSearchParams({ a: first.value, b: second.value });
-    const summary = await show(dialog.querySelector(".difference"), fetch(`${url}?${query}`, { headers: { "HX-Request": "true" } }), lost);
-    dialog.querySelector('[role="status"]').textContent = summary;
+    const answer = fetch(`${url}?${query}`, { headers: { "HX-Request": "true" } });
+    const summary = await show(dialog.querySelector(".difference"), answer, lost);
+    if (summary !== null) dialog.querySelector('[role="status"]').textContent = summary;
   }
-  [first.value, second.value] = [a, b];
   [first.onchange, second.onchange] = [compare, compare];
-  dialog.showModal();
   await compare();
 }
 

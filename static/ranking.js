@@ -333,11 +333,16 @@ const acts = {
   async compare() {
     const a = picked ?? document.activeElement?.closest?.(".card")?.dataset.letter ?? order.letters[0];
     const b = order.letters[(order.letters.indexOf(a) + 1) % order.letters.length];
+    const dialog = byId("difference-dialog");
+    const [first, second] = dialog.querySelectorAll("select");
+    [first.value, second.value] = [a, b];
+    // At once, so that the keys pressed while the rest is loaded are the dialog's.
+    dialog.showModal();
     try {
-      const { openDifference } = await import(urls.comparingSrc);
-      await openDifference(byId("difference-dialog"), { a, b, lost: phrase("connectionLostPlain") });
+      const { showDifference } = await import(urls.comparingSrc);
+      await showDifference(dialog, phrase("connectionLostPlain"));
     } catch {
-      say(phrase("connectionLostPlain"));
+      dialog.querySelector(".difference").textContent = phrase("connectionLostPlain");
     }
   },
   async guidelines() {
