@@ -198,8 +198,8 @@ def revise(*, membership: Membership, token: uuid.UUID) -> None:
     if membership.paused_at:
         raise Refused("paused", _("You are given no tasks just now, so nothing can be revised either."))
     decided = Ranking.objects.current().filter(task=ranking.task_id, role=Ranking.Role.ADJUDICATOR)
-    if ranking.task.purpose != RankingTask.Purpose.RANKING or decided.exists():
-        # The same words for gold as for the others: nobody is told which tasks are gold.
+    # Gold is revised like any other: a refusal would tell which tasks are gold.
+    if ranking.task.purpose == RankingTask.Purpose.PRACTICE or decided.exists():
         raise Refused("settled", _("This ranking has been evaluated already; it can no longer be changed."))
     _reopen(membership, ranking)
 

@@ -7,7 +7,7 @@ import pytest
 from django.utils import timezone
 
 from annotate.models import Assignment, AuditEvent, Membership, Project, Ranking, RankingTask
-from tests.annotate.known_orders import make_known
+from tests.annotate.known_orders import as_known, make_known
 from tests.annotate.ranking_page import check_counts, held, opened, submit
 from tests.conftest import make_task, signed_in
 
@@ -136,18 +136,28 @@ def test_revising_is_refused_with_the_reason(project, bob, alice):
     check_counts()
 
 
-def test_gold_and_decided_tasks_are_refused_in_the_same_words(project, bob, alice):
+def test_practice_and_decided_tasks_are_refused(project, bob, alice):
     tokens = rank_tasks(bob, project, 2)
-    ranking = Ranking.objects.get(token=tokens[0])
-    make_known(ranking.task, purpose="gold")
+    make_known(Ranking.objects.get(token=tokens[0]).task, purpose="practice")
     decided = Ranking.objects.get(token=tokens[1]).task
     Ranking.objects.create(
         project=project, task=decided, annotator=alice, role="adjudicator", token=uuid.uuid4(), seconds=1
     )
-    gold, other = revise(bob, project, tokens[0]), revise(bob, project, tokens[1])
-    assert gold == other == ["This ranking has been evaluated already; it can no longer be changed."]
-    assert my_page(bob, project).content.count(b">Revise<") == 2
+    for token in tokens:
+        refused = ["This ranking has been evaluated already; it can no longer be changed."]
+        assert revise(bob, project, token) == refused
+    assert my_page(bob, project).content.count(b">Revise<") == 1
     assert Ranking.objects.current().filter(annotator=bob).count() == 2
+
+
+def test_gold_is_revised_like_any_other_and_measured_anew(project, bob):
+    tokens = rank_tasks(bob, project, 1)
+    make_known(Ranking.objects.get(token=tokens[0]).task, purpose="gold")
+    assert revise(bob, project, tokens[0]) == []
+    assignment = held(bob)
+    assert submit(bob, assignment, *as_known(assignment)).status_code == 200
+    assert Ranking.objects.current().get().accuracy == 1
+    check_counts()
 
 
 def test_the_ranking_page_leads_to_one_s_rankings(project, bob, rita):
