@@ -26,6 +26,14 @@ EXPIRE_BATCH = 200
 LEASE_TRIES = 3
 # What is read under a membership's lock.
 GUARDED = ("role", "queue_place", "qualified_at", "paused_at", "pause_reason", "resumed_at", "served")
+# Written out, since composing them anew would cost each submission more than Postgres takes for them.
+LOCK_MEMBERSHIP = f"""
+SELECT id, {", ".join(GUARDED)} FROM annotate_membership WHERE id = %s AND left_at IS NULL FOR UPDATE
+"""  # noqa: S608  # constants of this file
+LOCK_TASK = """
+SELECT t.* FROM annotate_rankingtask t JOIN annotate_assignment a ON a.task_id = t.id
+WHERE a.id = %s AND a.annotator_id = %s AND a.project_id = %s FOR UPDATE OF t
+"""
 DONE: dict[str, str] = {
     State.SKIPPED: gettext_noop("You have skipped this task already."),
     State.FLAGGED: gettext_noop("You have flagged this task already."),
@@ -60,11 +68,11 @@ class Shown:
 
 def lock_membership(membership: Membership) -> Membership:
     """The same membership, read anew under its row lock. Raises NotAMember when they were removed meanwhile."""
-    row = Membership.objects.present().select_for_update().values(*GUARDED).filter(pk=membership.pk).first()
+    row = next(iter(Membership.objects.raw(LOCK_MEMBERSHIP, [membership.pk])), None)
     if row is None:
         raise NotAMember(membership)
-    for name, value in row.items():
-        setattr(membership, name, value)
+    for name in GUARDED:
+        setattr(membership, name, getattr(row, name))
     return membership
 
 
@@ -153,12 +161,12 @@ def lock_assignment(*, membership: Membership, pk: int) -> Assignment:
     """
     if not lock_membership(membership).may_rank:
         raise Refused("may_not_rank", _("Your role in this project was changed: ranking is no longer part of it."), 403)
-    mine = Assignment.objects.filter(pk=pk, annotator_id=membership.user_id, project_id=membership.project_id)
-    task = RankingTask.objects.select_for_update().filter(pk__in=mine.values("task_id")).first()
+    mine = [pk, membership.user_id, membership.project_id]
+    task = next(iter(RankingTask.objects.raw(LOCK_TASK, mine)), None)
     if task is None:
         raise Assignment.DoesNotExist
     # Read only now: the task's lock guards its assignments' states.
-    assignment = mine.get()
+    assignment = Assignment.objects.raw("SELECT * FROM annotate_assignment WHERE id = %s", [pk])[0]
     assignment.task = task
     return assignment
 
