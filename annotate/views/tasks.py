@@ -55,7 +55,7 @@ def task(request: ProjectRequest, pk: int) -> HttpResponse:
         "conversation": describe_conversation(task),
         "answers": describe_answers(completions),
         "columns": describe_columns(shown, names),
-        "rows": describe_rows(completions, shown, known),
+        "rows": describe_rows(completions, shown, known, project.criteria),
         "page": page,
         "is_decided": current.filter(role=Ranking.Role.ADJUDICATOR).exists(),
         "withdrawn": [describe_withdrawn(one, completions, names) for one in withdrawn],
@@ -170,9 +170,11 @@ def _tau_with_others(pk: int, ranks: dict[int, Ranks]) -> str:
 
 
 def describe_rows(
-    completions: Sequence[Completion], rankings: Sequence[Ranking], known: KnownOrder | None
+    completions: Sequence[Completion], rankings: Sequence[Ranking], known: KnownOrder | None, criteria: list[str]
 ) -> list[dict[str, Any]]:
     """One completion a row; a cell for each ranking with the place it gave and the letter under which it was shown."""
+    # The project's criteria in its order, then those that it had before.
+    position = {name: number for number, name in enumerate(criteria)}
     places = [{ranked.completion_id: ranked for ranked in one.ranked_completions.all()} for one in rankings]
     shown = [one.assignment.shown_order if one.assignment else [] for one in rankings]
     rows = []
@@ -184,7 +186,11 @@ def describe_rows(
                 {
                     "rank": ranked.rank if ranked and ranking.verdict == Ranking.Verdict.RANKED else None,
                     "letter": letters(len(order))[order.index(completion.pk)] if completion.pk in order else "",
-                    "ratings": sorted(ranked.ratings.items()) if ranked else [],
+                    "ratings": sorted(
+                        ranked.ratings.items(), key=lambda one: (position.get(one[0], len(position)), one)
+                    )
+                    if ranked
+                    else [],
                 }
             )
         known_rank = known.ranks.get(str(completion.pk)) if known else None

@@ -24,11 +24,13 @@ def opened(user, task, query=""):
 @pytest.fixture
 def ranked(project, bob):
     """A task that bob and carol ranked in opposite orders, carol on second thought."""
+    project.criteria = ["Quality", "Clarity"]
+    project.save()
     carol = make_user("carol")
     Membership.objects.create(project=project, user=carol, role="annotator")
     task = make_task(project, "Why is the sky blue?", ["Scattering.", "It is not.", "Magic."])
     bobs = rank(task, bob, [1, 2, 3], reasons=["clearer"], comment="Close call.")
-    RankedCompletion.objects.filter(ranking=bobs, rank=1).update(ratings={"Clarity": 5})
+    RankedCompletion.objects.filter(ranking=bobs, rank=1).update(ratings={"Clarity": 5, "Quality": 3, "Old": 1})
     rank(task, carol, [3, 2, 1])
     first = Ranking.objects.create(
         project=project,
@@ -55,7 +57,7 @@ def test_every_ranking_stands_beside_the_others(ranked, alice):
     assert [column["name"] for column in columns] == ["bob", "carol"]
     assert [[cell["rank"] for cell in row["cells"]] for row in page.context["rows"]] == [[1, 3], [2, 2], [3, 1]]
     assert [cell["letter"] for cell in page.context["rows"][1]["cells"]] == ["B", "B"]
-    assert page.context["rows"][0]["cells"][0]["ratings"] == [("Clarity", 5)]
+    assert page.context["rows"][0]["cells"][0]["ratings"] == [("Quality", 3), ("Clarity", 5), ("Old", 1)]
     assert [column["tau"] for column in columns] == ["−1.00", "−1.00"]
     for text in ("Scattering.", "imported", "clearer", "Close call.", "Clarity: 5", "1 earlier revision"):
         assert text in html, text

@@ -9,7 +9,20 @@ from tests.conftest import PASSWORD, make_task
 
 pytestmark = pytest.mark.browser
 
-FOR_ADMINS = ("", "settings", "members", "prompts", "imports", "datasets", "runs", "checkpoints", "flags", "guidelines", "known")
+FOR_ADMINS = (
+    "",
+    "settings",
+    "members",
+    "prompts",
+    "imports",
+    "datasets",
+    "runs",
+    "checkpoints",
+    "flags",
+    "guidelines",
+    "known",
+    "adjudication",
+)
 ANSWER = """A list, a table, code and maths:
 
 1. **one**
