@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import OperationalError
+from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate import jobs
@@ -23,6 +25,7 @@ logger = logging.getLogger("podium.quality")
 
 # Reading and resampling a large project are long between two beats.
 LEASE = timedelta(minutes=5)
+KEPT = timedelta(days=30)
 
 
 def build_report(report: QualityReport) -> None:
@@ -34,9 +37,7 @@ def build_report(report: QualityReport) -> None:
         jobs.beat(report, lease=LEASE)
         results = compute(report, beat=lambda: jobs.beat(report, lease=LEASE))
         jobs.finish(report, QualityReport.State.SUCCEEDED, results=results)
-        QualityReport.objects.filter(
-            project_id=report.project_id, kind=report.kind, filters=report.filters, pk__lt=report.pk
-        ).exclude(state__in=QualityReport.ACTIVE).delete()
+        _forget_earlier(report)
     except jobs.Fenced:
         logger.warning("report %s was taken over by another worker", report.pk)
     except jobs.Cancelled:
@@ -48,6 +49,14 @@ def build_report(report: QualityReport) -> None:
         logger.exception("report %s failed, reference %s", report.pk, reference)
         reason = _("Something went wrong on our side; the log has it as %s.") % reference
         _end(report, QualityReport.State.FAILED, error=reason)
+
+
+def _forget_earlier(report: QualityReport) -> None:
+    """Each question keeps its newest report, and no report is kept for longer than KEPT."""
+    done = QualityReport.objects.filter(project_id=report.project_id, pk__lt=report.pk)
+    done = done.exclude(state__in=QualityReport.ACTIVE)
+    same = Q(kind=report.kind, filters=report.filters)
+    done.filter(same | Q(finished_at__lt=timezone.now() - KEPT)).delete()
 
 
 def _end(report: QualityReport, state: jobs.Job.State, **changes: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, chisquare, spearmanr
 
-from annotate.quality import biases, overview
+from annotate.quality import biases, checks
 from tests.annotate.simulation import crowd, simulate
 
 
@@ -67,7 +67,7 @@ def test_the_position_test_raises_few_false_alarms_where_answers_are_tied():
 def test_who_puts_a_first_is_recovered():
     towards_a = np.random.default_rng(2).permutation(np.linspace(0, 0.6, 20))
     rankings, shown = shown_of(simulate(crowd(np.full(20, 0.5), towards_a=towards_a)))
-    whole, by_annotator = overview.position_bias(rankings, shown)
+    whole, by_annotator = checks.position_bias(rankings, shown)
     shares = [one["first_share"] for one in by_annotator]
     assert spearmanr(shares, towards_a).statistic > 0.9
     assert whole["p"] < 1e-6
@@ -81,13 +81,13 @@ def test_who_puts_a_first_is_recovered():
 
 def test_rankings_that_tie_all_say_nothing_of_position():
     rankings, shown = shown_of(simulate(crowd([1.0]), tasks=20, ties_within=1e9))
-    whole, (only,) = overview.position_bias(rankings, shown)
+    whole, (only,) = checks.position_bias(rankings, shown)
     assert (whole["p"], only["p"], only["n"]) == (None, None, 0)
 
 
 def test_whoever_gives_the_order_shown_is_found_with_the_rankings():
     rankings, shown = shown_of(simulate(crowd([0.5] * 5, straight=[0, 0, 0.5, 0, 0]), tasks=60))
-    whole, people = overview.straight_lining(rankings, shown)
+    whole, people = checks.straight_lining(rankings, shown)
     assert [one["p_adjusted"] < 0.05 for one in people] == [False, False, True, False, False]
     assert people[2]["share"] > 0.4 > 0.15 > people[0]["share"]
     suspects = rankings.annotator[np.isin(rankings.ids, whole["rankings"])]
@@ -99,7 +99,7 @@ def test_whoever_always_gives_another_order_is_found():
     rankings = simulate(crowd([0.5] * 3), tasks=40)
     mine = rankings.annotator == 1
     rankings.ranks[mine, :4] = 5 - rankings.shown[mine, :4]
-    _, people = overview.straight_lining(rankings, biases.as_shown(rankings))
+    _, people = checks.straight_lining(rankings, biases.as_shown(rankings))
     assert people[1]["common_order"] == "D C B A"
     assert people[1]["common_share"] == 1
     assert people[1]["common_p"] < 1e-6
@@ -123,7 +123,7 @@ def test_the_slope_of_length_is_recovered_with_its_error():
     ratio = np.log2(rankings.words[:, 0] / rankings.words[:, 1])
     first = random.random(3000) < 1 / (1 + np.exp(-0.8 * ratio))
     rankings.ranks[:, :2] = np.where(first[:, None], [1, 2], [2, 1])
-    whole, (only,) = overview.length_bias(rankings, overview.Taus(rankings))
+    whole, (only,) = checks.length_bias(rankings)
     assert whole["slope"] == pytest.approx(0.8, abs=3 * whole["slope_error"])
     assert 0.01 < whole["slope_error"] < 0.1
     assert only["longer_won"]["low"] > 0.5
@@ -136,7 +136,7 @@ def test_whoever_prefers_the_longer_answer_stands_out_from_the_others():
     mine = rankings.annotator == 3
     order = (-rankings.words[:, :4]).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable") + 1
     rankings.ranks[mine, :4] = order
-    _, people = overview.length_bias(rankings, overview.Taus(rankings))
+    _, people = checks.length_bias(rankings)
     assert people[3]["correlation"] > 0.9
     assert people[3]["longer_won"]["value"] == 1
     assert np.isfinite(people[3]["slope"])
@@ -150,7 +150,7 @@ def test_a_ranking_faster_than_reading_is_listed_fastest_first():
     words = biases.words_shown(rankings)
     rankings = replace(rankings, seconds=words / 300 * 60)
     rankings.seconds[3], rankings.seconds[8] = words[3] / 1500 * 60, words[8] / 4000 * 60
-    whole, people = overview.paces(rankings)
+    whole, people = checks.paces(rankings)
     assert whole["rankings"] == [int(rankings.ids[8]), int(rankings.ids[3])]
     assert whole["words_per_minute"] == pytest.approx(300)
     assert whole["too_fast"] == 2 == sum(person["too_fast"] for person in people)
@@ -160,4 +160,4 @@ def test_a_shared_pair_counts_as_tied():
     rankings = simulate(crowd([0.5, 0.5]), tasks=2)
     rankings.ranks[:, :4] = [1, 1, 2, 3]
     rankings.ranks[rankings.annotator == 1, :4] = [1, 2, 3, 4]
-    assert overview.tied_pairs(rankings, 2).tolist() == [pytest.approx(1 / 6), 0]
+    assert checks.tied_pairs(rankings, 2).tolist() == [pytest.approx(1 / 6), 0]

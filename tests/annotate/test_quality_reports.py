@@ -265,6 +265,14 @@ def test_a_report_holds_until_people_have_ranked_since(project):
     assert list(project.quality_reports.values_list("pk", flat=True)) == [newer.pk]
 
 
+def test_reports_of_other_questions_are_forgotten_after_a_month(project):
+    for tag, days in (("maths", 29), ("physics", 31)):
+        report = built(request_report(project=project, kind="quality", filters={"tag": tag}))
+        QualityReport.objects.filter(pk=report.pk).update(finished_at=timezone.now() - timedelta(days=days))
+    newest = built(request_report(project=project, kind="leaderboard"))
+    assert [report.filters for report in project.quality_reports.order_by("pk")] == [{"tag": "maths"}, newest.filters]
+
+
 def test_an_old_report_holds_while_nobody_ranks(project):
     stored(project, simulate(crowd([0.5, 0.5]), tasks=4))
     report = built(request_report(project=project, kind="quality"))
