@@ -6,7 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotate.access import ProjectRequest, Role, member_required
@@ -91,7 +91,8 @@ def chart_of(activity: Activity) -> BarChart | None:
     if not any(activity.days.values()):
         return None
     bars = tuple(
-        Bar(date_format(day, "j M"), count, str(count) if count else "") for day, count in activity.days.items()
+        Bar(date_format(day, pgettext("date format", "j M")), count, str(count) if count else "")
+        for day, count in activity.days.items()
     )
     total = sum(activity.days.values())
     description = ngettext(
