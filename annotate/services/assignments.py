@@ -119,7 +119,9 @@ def has_task(*, membership: Membership) -> bool:
         overlap__gt=F("leased") + F("submitted"),
     )
     holds = tasks.filter(pk__in=_held(membership).values("task_id")).exists()
-    return holds or (not reached_limit(membership=membership) and free.exists())
+    # In the queue's order, so that its index serves: any order at all may step over everything that is ranked.
+    following = free.order_by("-priority", "pk").values_list("pk")[:1]
+    return holds or (not reached_limit(membership=membership) and bool(following))
 
 
 def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment | None:
