@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -35,18 +35,25 @@ def compare_rankings() -> int:
     return compared
 
 
+STORE = """
+UPDATE annotate_rankingtask SET agreement = compared.agreement, compared_at = %s
+FROM unnest(%s::bigint[], %s::float8[]) AS compared(id, agreement)
+WHERE annotate_rankingtask.id = compared.id
+"""
+
+
 @transaction.atomic
 def _compare_batch() -> int:
     full = RankingTask.objects.filter(
         compared_at=None, purpose=RankingTask.Purpose.RANKING, overlap__gte=2, submitted=F("overlap")
     )
     # Locked, so that nobody takes a ranking back between the look at it and the answer.
-    tasks = list(full.select_for_update(skip_locked=True).order_by("project_id", "pk")[:COMPARED_AT_ONCE])
-    rankings = ranks_by_task([task.pk for task in tasks])
-    now = timezone.now()
-    for task in tasks:
-        task.agreement, task.compared_at = mean_tau([list(ranks.values()) for ranks in rankings[task.pk]]), now
-    RankingTask.objects.bulk_update(tasks, ["agreement", "compared_at"])
+    locked = full.select_for_update(skip_locked=True).order_by("project_id", "pk").values_list("pk", flat=True)
+    tasks = list(locked[:COMPARED_AT_ONCE])
+    rankings = ranks_by_task(tasks)
+    agreements = [mean_tau([list(ranks.values()) for ranks in rankings[task]]) for task in tasks]
+    with connection.cursor() as cursor:
+        cursor.execute(STORE, [timezone.now(), tasks, agreements])
     return len(tasks)
 
 
@@ -79,7 +86,8 @@ def waiting(project: Project) -> QuerySet[RankingTask]:
 
 def after(tasks: QuerySet[RankingTask], agreement: float, pk: int) -> QuerySet[RankingTask]:
     """What comes after one place in the order of `waiting`."""
-    return tasks.filter(Q(agreement__gt=agreement) | Q(agreement=agreement, pk__gt=pk))
+    # The first condition is the one that the index serves.
+    return tasks.filter(Q(agreement__gt=agreement) | Q(agreement=agreement, pk__gt=pk), agreement__gte=agreement)
 
 
 def review_order(task: RankingTask) -> list[int]:
