@@ -1,32 +1,15 @@
 // The ranking page: what is picked, what stands where, and how it reaches the server.
-// ordering.js, sending.js, dragging.js and afterwards.js come first; the server's way is in docs/architecture.md ("One ranking's way").
+// placing.js, sending.js, afterwards.js and dialogs.js come first; the server's way is in docs/architecture.md ("One ranking's way").
 
-const byId = (id) => document.getElementById(id);
 const taskBox = byId("task");
-const phrases = byId("phrases").dataset;
 const urls = byId("rank-urls").dataset;
-const trouble = byId("trouble");
 
 let form = null;
 let order = makeOrder([], false);
 let picked = null;
 let allBad = false;
-let ideal = null; // {text, from}: an ideal answer begun and not saved
 let busy = false;
 let unfolded = false;
-
-// Words
-
-function phrase(name, values = {}) {
-  return phrases[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
-}
-
-function say(...sentences) {
-  const live = byId("live");
-  live.textContent = "";
-  // A repeated sentence is spoken again only if the text changes.
-  requestAnimationFrame(() => { live.textContent = sentences.join(" "); });
-}
 
 // The order
 
@@ -181,32 +164,6 @@ function fold() {
   cards.classList.toggle("unfolded", unfolded && anyLong);
 }
 
-function showTrouble(message, { link = null, button = null, act = null } = {}) {
-  const text = document.createElement("p");
-  text.textContent = message;
-  trouble.replaceChildren(text);
-  if (link) {
-    const anchor = document.createElement("a");
-    Object.assign(anchor, { href: phrases.loginUrl, target: "_blank", rel: "noopener", textContent: link });
-    trouble.append(anchor);
-  }
-  if (button) {
-    const element = document.createElement("button");
-    Object.assign(element, { type: "button", textContent: button });
-    element.addEventListener("click", act);
-    trouble.append(element);
-  }
-  trouble.hidden = false;
-}
-
-function showRefusal(answer) {
-  if (answer.status === 401) return showTrouble(phrase("signedOut"), { link: phrase("signIn") });
-  if (answer.status === 409) {
-    return showTrouble(answer.message, { button: phrase("goOn"), act: () => location.reload() });
-  }
-  return showTrouble(answer.message ?? phrase("failed", { status: answer.status }));
-}
-
 // To the server
 
 function readDraft() {
@@ -216,7 +173,7 @@ function readDraft() {
     places: order.all(),
     ...readAfterwards(form),
   };
-  if (ideal) draft.ideal = ideal;
+  if (ideal.begun()) draft.ideal = ideal.begun();
   return { url: form.dataset.draftUrl, token: form.dataset.token, draft };
 }
 
@@ -300,6 +257,15 @@ async function submit() {
   await goOn(form.dataset.submitUrl, data, "saved");
 }
 
+const ideal = idealWriter({
+  rawText: (letter) => letter ? JSON.parse(form.querySelector(`[data-letter="${letter}"] > script`).textContent) : "",
+  source: urls.comparingSrc,
+  touched: () => drafts.touch(),
+});
+
+/** The answer that is picked or has the focus, or null. */
+const nearby = () => picked ?? document.activeElement?.closest?.(".card")?.dataset.letter ?? null;
+
 const acts = {
   async undo() {
     const button = taskBox.querySelector('[data-act="undo"]');
@@ -314,7 +280,7 @@ const acts = {
   },
   flag() { byId("flag-dialog").showModal(); },
   keys() { byId("keys-dialog").showModal(); },
-  ideal: openIdeal,
+  ideal() { ideal.open(nearby() ?? ""); },
   allBad: toggleAllBad,
   comment() {
     if (!form.elements.comment) return;
@@ -330,112 +296,41 @@ const acts = {
     unfolded = !unfolded;
     fold();
   },
-  async compare() {
-    const a = picked ?? document.activeElement?.closest?.(".card")?.dataset.letter ?? order.letters[0];
-    const b = order.letters[(order.letters.indexOf(a) + 1) % order.letters.length];
-    const dialog = byId("difference-dialog");
-    const [first, second] = dialog.querySelectorAll("select");
-    [first.value, second.value] = [a, b];
-    // At once, so that the keys pressed while the rest is loaded are the dialog's.
-    dialog.showModal();
-    try {
-      const { showDifference } = await import(urls.comparingSrc);
-      await showDifference(dialog, phrase("connectionLostPlain"));
-    } catch {
-      dialog.querySelector(".difference").textContent = phrase("connectionLostPlain");
-    }
+  compare() {
+    const a = nearby() ?? order.letters[0];
+    openDifferences(urls.comparingSrc, a, order.letters[(order.letters.indexOf(a) + 1) % order.letters.length]);
   },
-  async guidelines() {
-    const body = byId("guidelines-body");
-    byId("guidelines-dialog").showModal();
-    if (body.dataset.fetched) return;
-    try {
-      const answer = await readAnswer(await fetch(urls.guidelinesUrl, { headers: { "HX-Request": "true" } }));
-      if (answer.status !== 200) throw new TypeError("no guidelines");
-      body.innerHTML = answer.html;
-      body.dataset.fetched = "yes";
-    } catch {
-      body.textContent = phrase("connectionLostPlain");
-    }
-  },
+  guidelines() { openGuidelines(urls.guidelinesUrl); },
 };
 
 // Dialogs
 
-const rawText = (letter) =>
-  letter ? JSON.parse(form.querySelector(`[data-letter="${letter}"] > script`).textContent) : "";
-
-function openIdeal() {
-  const dialog = byId("ideal-dialog");
-  const { text, edited_from: from } = dialog.querySelector("form").elements;
-  if (!ideal) {
-    from.value = picked ?? document.activeElement?.closest?.(".card")?.dataset.letter ?? "";
-    text.value = rawText(from.value);
-    text.dataset.prefilled = text.value;
-  }
-  dialog.showModal();
-  text.focus();
-  if (!ideal) text.setSelectionRange(0, 0);
-  text.scrollTop = 0;
-}
-
-async function refreshEdit() {
-  const details = byId("ideal-dialog").querySelector(".edit");
-  if (!details.open) return;
-  try {
-    const { showEdit } = await import(urls.comparingSrc);
-    showEdit(details, phrase("connectionLostPlain"));
-  } catch {
-    details.querySelector(".difference").textContent = phrase("connectionLostPlain");
-  }
-}
-
 // "toggle" does not bubble.
-taskBox.addEventListener("toggle", (event) => { if (event.target.matches(".edit")) refreshEdit(); }, { capture: true });
+taskBox.addEventListener("toggle", (event) => { if (event.target.matches(".edit")) ideal.showChange(); }, { capture: true });
 
 taskBox.addEventListener("change", (event) => {
-  if (event.target.name === "edited_from") {
-    const text = event.target.form.elements.text;
-    if (!text.value || text.value === text.dataset.prefilled) {
-      text.value = text.dataset.prefilled = rawText(event.target.value);
-    }
-    refreshEdit();
-  } else if (event.target.name === "reasons") {
-    changed();
-  }
+  if (event.target.name === "edited_from") ideal.startFrom(event.target.value);
+  else if (event.target.name === "reasons") changed();
 });
 
 taskBox.addEventListener("input", (event) => {
   if (event.target.name === "comment" && event.target.form === form) drafts.touch();
-  if (event.target.name === "text") {
-    refreshEdit();
-    ideal = { text: event.target.value, from: event.target.form.elements.edited_from.value };
-    drafts.touch();
-  }
+  if (event.target.name === "text") ideal.typed();
 });
 
 async function sendDialog(dialog, dialogForm) {
   const data = new FormData(dialogForm);
   data.set("token", form.dataset.token);
-  const error = dialogForm.querySelector(".field-error");
-  error.hidden = true;
   if (dialogForm.dataset.dialogForm !== "ideal") {
     dialog.close();
     await goOn(dialogForm.action, data, dialogForm.dataset.dialogForm === "flag" ? "flagged" : "skipped");
-    return;
-  }
-  try {
-    const answer = await readAnswer(await post(dialogForm.action, data));
-    if (answer.status !== 204) throw new Error(answer.message ?? phrase(answer.status === 401 ? "signedOut" : "failed", answer));
+  } else if (await sendInDialog(dialogForm, data)) {
     dialog.close();
     dialogForm.reset();
-    ideal = null;
+    ideal.restore(null);
     changed();
     say(phrase("idealSaved"));
     byId("draft-state").textContent = phrase("idealSaved");
-  } catch (problem) {
-    error.textContent = problem.name === "Error" ? problem.message : phrase("connectionLostPlain");
-    error.hidden = false;
   }
 }
 
@@ -570,11 +465,7 @@ function isNewcomer() {
 function restore(draft) {
   order.load(draft?.places ?? []);
   allBad = draft?.verdict === "all_bad";
-  ideal = draft?.ideal ?? null;
-  if (ideal) {
-    const { text, edited_from: from } = byId("ideal-dialog").querySelector("form").elements;
-    [text.value, from.value] = [ideal.text, ideal.from];
-  }
+  ideal.restore(draft?.ideal ?? null);
   fillAfterwards(form, draft);
 }
 
@@ -589,7 +480,6 @@ function begin() {
   form = byId("ranking");
   picked = null;
   allBad = false;
-  ideal = null;
   resized.disconnect();
   grown.disconnect();
   if (!form) return;
