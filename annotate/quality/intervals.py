@@ -4,7 +4,7 @@ Rankings of one task are not independent of each other (they judge the same answ
 rankings (cluster bootstrap: Davison and Hinkley 1997, section 3.8). Intervals are 95 % percentile intervals.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 Interval: TypeAlias = dict[str, Any]
+# Called from time to time with the share that is done, 0 to 1.
+Beat: TypeAlias = Callable[[float], None]
 
 SEED = 20240229
 LOW, HIGH = 2.5, 97.5
@@ -38,6 +40,10 @@ def undefined(why: str, *, n: int = 0) -> Interval:
 def rounded(value: Any, digits: int = 6) -> float | None:
     """A plain float for JSON; None where there is none."""
     return round(float(value), digits) if np.isfinite(value) else None
+
+
+def unheard(share: float) -> None:
+    """For whoever does not want to hear how far it is."""
 
 
 class Bootstrap:

@@ -1,6 +1,5 @@
 """The leaderboard's results: sources by rating, with intervals, and who beat whom."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ from django.utils.translation import gettext_noop as _
 
 from annotate.models import Source
 
-from .intervals import Interval, interval, undefined
+from .intervals import Beat, Interval, interval, undefined
 from .leaderboard import Comparisons, Ratings, compare_sources, components_of, rate_sources, separated, tabulate
 from .reading import Rankings
 
@@ -22,12 +21,12 @@ ONE_SIDED = _(
 )
 
 
-def leaderboard(rankings: Rankings, criterion: str, beat: Callable[[], None]) -> dict[str, Any]:
+def leaderboard(rankings: Rankings, criterion: str, beat: Beat) -> dict[str, Any]:
     """`results` of kind leaderboard. Sources stand by rating, best first; `matrix` has them in the same order."""
     total, sampled = rankings.total, len(rankings)
     rankings = rankings.ordered()
     comparisons = compare_sources(rankings, criterion)
-    beat()
+    beat(0.1)
     components = components_of(comparisons)
     connected = len(components) == 1 and len(comparisons.sources) > 1
     ratings = rate_sources(comparisons, len(rankings.task_ids)) if connected else None

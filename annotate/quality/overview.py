@@ -1,6 +1,5 @@
 """The quality report's results: agreement, annotators, biases, and the tasks behind each number."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +11,7 @@ from annotate.models import Membership, Ranking, RankingTask
 
 from . import biases, checks, reliability
 from .agreement import alpha_of, coincidences_of, pairs_within, places_of, signs_of, tau_b
-from .intervals import Array, Bootstrap, Interval, interval, mean_intervals, rounded, undefined
+from .intervals import Array, Beat, Bootstrap, Interval, interval, mean_intervals, rounded, undefined
 from .reading import Filters, Rankings
 
 NOT_TWICE = _("No task was ranked by two of these people, so there is nothing to compare.")
@@ -26,13 +25,11 @@ DAY = 86_400.0
 WINDOWS = 12
 
 
-def overview(
-    rankings: Rankings, *, project: int, as_of: datetime, filters: Filters, beat: Callable[[], None]
-) -> dict[str, Any]:
+def overview(rankings: Rankings, *, project: int, as_of: datetime, filters: Filters, beat: Beat) -> dict[str, Any]:
     """`results` of kind quality."""
     ordered = rankings.ordered()
     taus = Taus(ordered)
-    beat()
+    beat(0.05)
     agreement = {
         "alpha": alpha_of_ranks(ordered),
         "alpha_over_time": over_time(ordered),
@@ -40,20 +37,20 @@ def overview(
             {"criterion": name, **alpha_of_ratings(rankings, values)} for name, values in rankings.ratings.items()
         ],
     }
-    beat()
+    beat(0.4)
     known = gold(project, as_of, filters)
     eta, _strengths = reliability.estimate(reliability.comparisons_of(ordered))
-    beat()
+    beat(0.6)
     shown = biases.as_shown(ordered)
     people = len(rankings.memberships)
     position, by_position = checks.position_bias(ordered, shown)
-    beat()
+    beat(0.7)
     length, by_length = checks.length_bias(ordered)
-    beat()
+    beat(0.9)
     pace, by_pace = checks.paces(rankings)
     straight, by_straight = checks.straight_lining(ordered, shown)
     with_others = taus.by_annotator(people)
-    beat()
+    beat(0.95)
     all_bad = np.bincount(rankings.annotator, rankings.all_bad, people)
     tied = checks.tied_pairs(ordered, people)
     counts = np.bincount(rankings.annotator, minlength=people)

@@ -6,7 +6,7 @@ Shapes: R rankings (sorted by task), T tasks, A annotators, K = K_MAX columns. T
 task with fewer than K completions leaves its last columns 0.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from django.db import connection
 
 from annotate.models import K_MAX
 
-from .intervals import Array
+from .intervals import Array, Beat, unheard
 
 # Intervals of so many rankings are narrower than anybody needs, and they are computed in 500 MB and a minute or two.
 LIMIT = 300_000
@@ -130,9 +130,9 @@ def read_rankings(
     filters: Filters,
     criteria: list[str],
     limit: int = LIMIT,
-    beat: Callable[[], None] = lambda: None,
+    beat: Beat = unheard,
 ) -> Rankings:
-    """The rankings that were current at `as_of`. Of more than `limit`, whole tasks are drawn, the same ones each time."""
+    """The rankings that were current at `as_of`; `beat` hears of the share read. Of more than `limit`, whole tasks are drawn, the same ones each time."""
     values: dict[str, Any] = {
         "project": project,
         "as_of": as_of,
@@ -152,10 +152,12 @@ def read_rankings(
     from_, where = selected.split("WHERE", 1)
     sql = RANKINGS.format(selected=f"{from_}{RANKED.format(ratings=rating)} WHERE {where}")
     columns: list[list[Array]] = [[] for _ in range(8 + len(criteria))]
+    read = 0
     for rows in _chunks(sql, values):
         for column, kind, part in zip(columns, KINDS + ["S9"] * len(criteria), zip(*rows, strict=True), strict=False):
             column.append(_digits(part) if kind == "S9" else np.array(part, dtype=kind))
-        beat()
+        read += len(rows)
+        beat(0.7 * min(read / min(total, limit), 1))
     ids, task_id, membership, all_bad, seconds, created, ranks, shown, *rated = (
         np.concatenate(column) if column else _empty(index) for index, column in enumerate(columns)
     )
@@ -201,7 +203,7 @@ def _chunks(sql: str, values: dict[str, Any]) -> Iterator[list[tuple[Any, ...]]]
             yield rows
 
 
-def _read_tasks(task_ids: Array, beat: Callable[[], None]) -> dict[str, Array]:
+def _read_tasks(task_ids: Array, beat: Beat) -> dict[str, Array]:
     shape = (len(task_ids), K_MAX)
     completions, sources = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     words, prompt_words = np.zeros(shape, dtype=np.float32), np.zeros(len(task_ids), dtype=np.float32)
@@ -213,7 +215,7 @@ def _read_tasks(task_ids: Array, beat: Callable[[], None]) -> dict[str, Array]:
                 sources[row, : len(ids)] = source_ids
                 words[row, : len(ids)] = lengths
                 prompt_words[row] = prompt
-        beat()
+        beat(0.7 + 0.3 * start / len(task_ids))
     return {
         "completions": completions,
         "sources": sources,

@@ -5,7 +5,6 @@ docs/quality.md says what each key of `results` means.
 
 import logging
 import uuid
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from django.utils.translation import gettext as _
 from annotate import jobs
 from annotate.models import QualityReport
 
+from .intervals import Beat, unheard
 from .leaders import leaderboard
 from .overview import overview
 from .reading import Filters, read_rankings
@@ -25,6 +25,8 @@ logger = logging.getLogger("podium.quality")
 
 # Reading and resampling a large project are long between two beats.
 LEASE = timedelta(minutes=5)
+# The share of the time that reading takes, by measurement.
+READING = 0.4
 KEPT = timedelta(days=30)
 
 
@@ -35,7 +37,7 @@ def build_report(report: QualityReport) -> None:
     """
     try:
         jobs.beat(report, lease=LEASE)
-        results = compute(report, beat=lambda: jobs.beat(report, lease=LEASE))
+        results = compute(report, beat=lambda share: jobs.beat(report, lease=LEASE, progress=share))
         jobs.finish(report, QualityReport.State.SUCCEEDED, results=results)
         _forget_earlier(report)
     except jobs.Fenced:
@@ -66,19 +68,23 @@ def _end(report: QualityReport, state: jobs.Job.State, **changes: Any) -> None:
         logger.warning("report %s was taken over by another worker", report.pk)
 
 
-def compute(report: QualityReport, *, beat: Callable[[], None] = lambda: None) -> dict[str, Any]:
+def compute(report: QualityReport, *, beat: Beat = unheard) -> dict[str, Any]:
     """What `results` will hold."""
     filters = filters_of(report.filters)
+
+    def computed(share: float) -> None:
+        beat(READING + (1 - READING) * share)
+
     rankings = read_rankings(
         project=report.project_id,
         as_of=report.as_of,
         filters=filters,
         criteria=criteria_of(report, filters),
-        beat=beat,
+        beat=lambda share: beat(READING * share),
     )
     if report.kind == QualityReport.Kind.LEADERBOARD:
-        return leaderboard(rankings, filters.criterion, beat)
-    return overview(rankings, project=report.project_id, as_of=report.as_of, filters=filters, beat=beat)
+        return leaderboard(rankings, filters.criterion, computed)
+    return overview(rankings, project=report.project_id, as_of=report.as_of, filters=filters, beat=computed)
 
 
 def criteria_of(report: QualityReport, filters: Filters) -> list[str]:

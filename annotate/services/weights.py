@@ -25,7 +25,7 @@ def reliability_weights(version: DatasetVersion) -> dict[str, float]:
         as_of=version.as_of,
         filters=Filters(),
         criteria=[],
-        beat=lambda: jobs.beat(version),
+        beat=lambda _share: jobs.beat(version),
     )
     reliability, _strengths = estimate(comparisons_of(rankings))
     members = dict(Membership.objects.filter(pk__in=reliability).values_list("pk", "pseudonym"))

@@ -13,7 +13,7 @@ from annotate.models import Membership, Prompt, QualityReport, Ranking, RankingT
 from annotate.quality import overview
 from annotate.quality.leaders import APART, NOTHING, ONE_SIDED
 from annotate.quality.reading import Filters, read_rankings
-from annotate.quality.report import build_report
+from annotate.quality.report import build_report, compute
 from annotate.services.reports import latest_report, request_report
 from tests.annotate.simulation import crowd, simulate, store
 
@@ -146,6 +146,16 @@ def test_a_quality_report_has_every_part(project):
     worst = [one["agreement"] for one in found["disagreement"]]
     assert worst == sorted(worst)
     assert {one["task"] for one in found["disagreement"]} == set(simulated.task_ids.tolist())
+
+
+@pytest.mark.parametrize("kind", ["quality", "leaderboard"])
+def test_progress_only_ever_grows(project, kind):
+    stored(project, simulate(crowd([0.5, 0.5]), tasks=4))
+    heard: list[float] = []
+    compute(QualityReport(project=project, kind=kind, as_of=timezone.now()), beat=heard.append)
+    assert len(heard) > 2
+    assert heard == sorted(heard)
+    assert 0 < heard[0] < heard[-1] < 1
 
 
 def test_gold_tasks_are_counted_apart(project):
