@@ -107,10 +107,10 @@ def pace(results: Mapping[str, Any]) -> Figure | None:
         return None
     title = _("Pace")
     limit = whole["threshold"]
-    note = _("%(share)s of the rankings came faster than %(limit)s words a minute, which nobody reads.") % {
-        "share": percent(whole["too_fast_share"], 1),
-        "limit": number(limit, 0),
-    }
+    values = {"share": percent(whole["too_fast_share"], 1), "limit": number(limit, 0)}
+    note = _("No ranking came faster than %(limit)s words a minute, which nobody reads.") % values
+    if whole["too_fast"]:
+        note = _("%(share)s of the rankings came faster than %(limit)s words a minute, which nobody reads.") % values
     columns = (
         Column("from", _("Words a minute, from")),
         Column("to", _("below")),

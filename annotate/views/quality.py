@@ -92,7 +92,7 @@ def _sections(request: ProjectRequest, report: QualityReport) -> dict[str, Any]:
     links = Links(report)
     rows = annotating.annotators(results, people_of(request), links, project)
     figures = {figure.key: figure for figure in _figures(request, report, rows)}
-    lists = ("too_fast", "straight", "all_bad", "gold")
+    columns = (("position", "pace"), ("length", "straight"))
     return {
         "files": links.files("quality_table"),
         "alpha": agreed.alpha_text(results["alpha"]),
@@ -103,9 +103,19 @@ def _sections(request: ProjectRequest, report: QualityReport) -> dict[str, Any]:
         "headings": annotating.headings(),
         "meanings": annotating.meanings(),
         "figures": figures,
-        "biases": [figures[key] for key in ("position", "length", "pace", "straight") if key in figures],
-        "lists": [(LISTS[name], links.rankings(name)) for name in lists],
+        "biases": [[figures[key] for key in column if key in figures] for column in columns],
+        "lists": [(LISTS[name], links.rankings(name), count) for name, count in _counts(results) if count],
     }
+
+
+def _counts(results: dict[str, Any]) -> list[tuple[str, int]]:
+    """How many rankings each list of everybody holds."""
+    return [
+        ("too_fast", len(results["task_lists"]["too_fast"])),
+        ("straight", len(results["task_lists"]["straight"])),
+        ("all_bad", results["counts"]["all_bad"]),
+        ("gold", sum(one["gold"]["seen"] for one in results["annotators"])),
+    ]
 
 
 def people_of(request: ProjectRequest) -> People:
