@@ -13,7 +13,7 @@ from annotate.models import Membership, Project, Ranking
 
 from .progress import last_midnight
 
-SAMPLE = 10_000
+SAMPLE = 4_000
 PACE_OF = 500
 DAYS = 14
 WEEK = 7

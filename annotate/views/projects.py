@@ -16,6 +16,7 @@ from annotate.models import Membership, Project, User
 from annotate.numbers import grouped
 from annotate.services.overview import (
     DAYS,
+    SAMPLE,
     Activity,
     Progress,
     Work,
@@ -57,6 +58,7 @@ def project(request: ProjectRequest) -> HttpResponse:
         "counts": counts,
         "next_steps": next_steps(membership, counts),
         "progress": measure_progress(project),
+        "sample": SAMPLE,
     }
     if membership.may_read_data:
         activity = recent_activity(project)

@@ -31,7 +31,7 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
     data = with_usual_criteria(request.POST) if asks_for_usual else request.POST
     # A copy, since a form writes into its instance also what is not saved.
     form = SettingsForm(data or None, instance=copy(project))
-    if request.method == "POST" and not asks_for_usual and form.is_valid():
+    if request.method == "POST" and form.is_valid() and not asks_for_usual:
         change_settings(membership=membership, project=form.instance, names=form.changed_data)
         messages.success(request, _("The settings are saved."))
         if not SETTINGS.isdisjoint(form.changed_data) and not apply_overlap(

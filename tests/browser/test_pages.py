@@ -12,6 +12,7 @@ pytestmark = pytest.mark.browser
 FOR_ADMINS = (
     "",
     "settings",
+    "audit",
     "members",
     "prompts",
     "imports",
