@@ -23,6 +23,8 @@ FOR_ADMINS = (
     "guidelines",
     "known",
     "adjudication",
+    "quality",
+    "quality/leaderboard",
 )
 ANSWER = """A list, a table, code and maths:
 
