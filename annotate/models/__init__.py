@@ -5,7 +5,7 @@ from .projects import DEFAULT_CRITERIA, K_MAX, K_MIN, RATING_MAX, Invitation, Me
 from .prompts import Completion, Demonstration, Prompt, Source, completion_hash, content_hash
 from .quality import QualityReport
 from .rankings import RankedCompletion, Ranking
-from .tasks import PRIORITY_MAX, Assignment, Flag, KnownOrder, RankingTask, TaskCompletion
+from .tasks import PRIORITY_MAX, QUEUE_ORDER, Assignment, Flag, KnownOrder, RankingTask, TaskCompletion
 from .users import User
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "K_MAX",
     "K_MIN",
     "PRIORITY_MAX",
+    "QUEUE_ORDER",
     "RATING_MAX",
     "Assignment",
     "AuditEvent",

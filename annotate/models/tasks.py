@@ -10,6 +10,8 @@ from .prompts import Completion, Prompt
 from .users import User
 
 PRIORITY_MAX = 1000
+# In which free tasks are handed out. Each part ascends, so that whatever comes after a place is one range of the index.
+QUEUE_ORDER = (F("priority") * -1, F("disagreement") * -1.0, F("leased") + F("submitted"), F("id"))
 
 
 class RankingTask(models.Model):
@@ -64,12 +66,8 @@ class RankingTask(models.Model):
         ]
         indexes = [
             models.Index(
-                # Each part ascends, so that whatever comes after a place is one range.
                 F("project"),
-                F("priority") * -1,
-                F("disagreement") * -1.0,
-                F("leased") + F("submitted"),
-                F("id"),
+                *QUEUE_ORDER,
                 name="task_next",
                 condition=Q(state="open", purpose="ranking", overlap__gt=F("leased") + F("submitted")),
             ),

@@ -15,7 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
 
-from annotate.models import Assignment, Membership, Project, RankingTask
+from annotate.models import QUEUE_ORDER, Assignment, Membership, Project, RankingTask
 
 from .progress import reached_limit
 from .queue import take_next
@@ -120,7 +120,7 @@ def has_task(*, membership: Membership) -> bool:
     )
     holds = tasks.filter(pk__in=_held(membership).values("task_id")).exists()
     # In the queue's order, so that its index serves: any order at all may step over everything that is ranked.
-    following = free.order_by("-priority", "pk").values_list("pk")[:1]
+    following = free.order_by(*QUEUE_ORDER).values_list("pk")[:1]
     return holds or (not reached_limit(membership=membership) and bool(following))
 
 
