@@ -39,9 +39,7 @@ SENTENCES: dict[str, Any] = {
     "member.paused": gettext_lazy("%(actor)s paused %(person)s: %(reason)s."),
     "member.resumed": gettext_lazy("%(actor)s let %(person)s rank again."),
     "member.qualified": gettext_lazy("%(person)s passed practice, says %(actor)s."),
-    "invitation.created": gettext_lazy(
-        "%(actor)s made a link for %(max_uses)s to join as %(role)s, for %(days)s days."
-    ),
+    "invitation.created": gettext_lazy("%(actor)s made a link (role: %(role)s; people: %(max_uses)s; days: %(days)s)."),
     "invitation.revoked": gettext_lazy("%(actor)s revoked a link."),
     "import.started": gettext_lazy("%(actor)s imported “%(file)s”."),
     "dataset.started": gettext_lazy("%(actor)s froze dataset %(number)s."),

@@ -41,6 +41,12 @@ document.addEventListener("keydown", (event) => {
 // In the page's language; of its regional forms, the reader's.
 const language = document.documentElement.lang;
 const locale = navigator.languages.find((name) => name.split("-")[0] === language) ?? language;
+// On a phone the tabs scroll sideways: the current one is brought into view.
+for (const tab of document.querySelectorAll(":is(.project-nav, .subnav) [aria-current]")) {
+  const list = tab.closest("ul");
+  list.scrollLeft = tab.offsetLeft - list.offsetLeft - (list.clientWidth - tab.offsetWidth) / 2;
+}
+
 const timeFormat = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 
 function localTimes(root) {
