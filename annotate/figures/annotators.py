@@ -230,11 +230,16 @@ def annotators_figure(rows: list[Annotator]) -> Figure:
     title = _("Agreement with others")
     dots = tuple(
         Dot(row.person.name, tau["value"], span(tau), number(tau["value"]) if tau["value"] is not None else why(tau))
-        for row in sorted(rows, key=lambda row: -(row.found["tau"]["value"] or -2))
+        for row in sorted(rows, key=_by_agreement)
         for tau in (row.found["tau"],)
     )
     chart = dot_chart("annotators", title, dots, _("mean τ-b with the others"), (0.0, 1.0)) if rows else None
     return Figure("annotators", title, columns, table, chart)
+
+
+def _by_agreement(row: Annotator) -> float:
+    value = row.found["tau"]["value"]
+    return float("inf") if value is None else -float(value)
 
 
 def _joined(remarks: Iterable[Value]) -> Value:
