@@ -117,6 +117,14 @@ def create_version(
     return version
 
 
+@transaction.atomic
+def cancel_version(*, user: User, version: DatasetVersion) -> None:
+    """A queued version is cancelled at once, one that is being built within seconds. Twice is once."""
+    if version.is_active and not version.cancel_requested:
+        jobs.request_cancel(version)
+        record(user, "dataset.cancelled", f"dataset:{version.number}", project=version.project)
+
+
 def build_version(version: DatasetVersion) -> None:
     """Write the claimed version's files, and end the job.
 

@@ -57,6 +57,14 @@ def create_import(
     return job
 
 
+@transaction.atomic
+def cancel_import(*, user: User, job: Import) -> None:
+    """A queued import is cancelled at once, a running one after its batch; rows that were taken stay. Twice is once."""
+    if job.is_active and not job.cancel_requested:
+        jobs.request_cancel(job)
+        record(user, "import.cancelled", f"import:{job.pk}", project=job.project, file=job.file_name)
+
+
 def clean_name(name: str) -> str:
     base = os.path.basename(name.replace("\\", "/"))
     return printable("".join(character for character in base if character.isprintable()), 255) or "file"

@@ -10,7 +10,7 @@ from django.utils.translation import get_language
 
 register = template.Library()
 
-# More kinds than that of one part are rendered each time; no page has as many.
+# Beyond so many kinds of one part it begins anew: the preview of settings makes one at each pause in the typing.
 KEPT_MAX = 500
 
 
@@ -27,8 +27,9 @@ class ConstantNode(Node):
         kept = self.kept.get(key)
         if kept is None:
             kept = self.nodelist.render(context.new(values))
-            if len(self.kept) < KEPT_MAX:
-                self.kept[key] = kept
+            if len(self.kept) >= KEPT_MAX:
+                self.kept.clear()
+            self.kept[key] = kept
         return kept
 
 

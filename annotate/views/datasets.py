@@ -24,7 +24,7 @@ from annotate.formats.exporting import (
 )
 from annotate.forms.datasets import DatasetForm
 from annotate.models import DatasetVersion
-from annotate.services.datasets import FILES, Filters, create_version
+from annotate.services.datasets import FILES, Filters, cancel_version, create_version
 from annotate.tasks import build_dataset_version
 
 PREVIEWED = 5
@@ -171,5 +171,5 @@ def dataset_download(request: ProjectRequest, number: int) -> HttpResponseBase:
 def dataset_cancel(request: ProjectRequest, number: int) -> HttpResponseBase:
     project = request.membership.project
     version = get_object_or_404(project.dataset_versions, number=number)
-    jobs.request_cancel(version)
+    cancel_version(user=request.user, version=version)
     return redirect("dataset", project.slug, version.number)

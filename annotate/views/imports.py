@@ -14,7 +14,7 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.formats.exporting import csv_cell
 from annotate.forms.imports import ImportForm
 from annotate.models import Import
-from annotate.services.imports import create_import
+from annotate.services.imports import cancel_import, create_import
 from annotate.tasks import run_import
 
 SHOWN = 100
@@ -82,5 +82,5 @@ def _refused_lines(job: Import) -> Iterator[str]:
 def import_cancel(request: ProjectRequest, pk: int) -> HttpResponseBase:
     project = request.membership.project
     job = get_object_or_404(project.imports, pk=pk)
-    jobs.request_cancel(job)
+    cancel_import(user=request.user, job=job)
     return redirect("import", project.slug, job.pk)

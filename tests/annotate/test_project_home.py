@@ -127,8 +127,8 @@ def test_the_effort_that_is_left_is_reckoned_from_the_median(project, alice, bob
 def test_rankings_are_counted_per_day_and_per_person(project, alice, bob, rita):
     dora = make_user("dora")
     Membership.objects.create(project=project, user=dora, role="annotator")
-    for number, (person, days) in enumerate(((bob, 0), (bob, 0), (bob, 3), (dora, 8), (dora, 20))):
-        age(rank(make_task(project, f"{number}?"), person, [1, 2, 3, 4]), days=days)
+    for number, (person, ago) in enumerate(((bob, 0), (bob, 0), (bob, 3), (dora, 8), (dora, 20))):
+        age(rank(make_task(project, f"{number}?"), person, [1, 2, 3, 4]), days=ago)
     context = home(alice, project).context
     days = list(context["activity"].days.values())
     assert len(days) == 14
