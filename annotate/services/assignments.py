@@ -19,7 +19,7 @@ from annotate.models import QUEUE_ORDER, Assignment, Membership, Project, Rankin
 
 from .progress import reached_limit
 from .queue import take_next
-from .serving import count_served, current_practice, lease_known, must_practise
+from .serving import current_practice, lease_known, must_practise
 
 State = Assignment.State
 EXPIRE_BATCH = 200
@@ -142,8 +142,6 @@ def lease_next(*, membership: Membership, may_hold: bool = True) -> Assignment |
         return known
     for _try in range(LEASE_TRIES):
         leased = take_next(membership, timezone.now() + lease_time(project))
-        if leased is not None:
-            count_served(membership=membership)
         if leased is not None or not expire_leases(project=project):
             return leased
     return None

@@ -14,6 +14,8 @@ from django.utils import timezone
 
 from annotate.models import PRIORITY_MAX, Assignment, Membership, Project, RankingTask, User, record
 
+from .serving import gets_gold
+
 # How many free tasks are looked at from the top of the queue, and from one's own place in it.
 HEAD, AHEAD = 32, 64
 # After so many tasks taken at one's own place the queue is looked through from the top again.
@@ -72,10 +74,11 @@ WITH taken AS MATERIALIZED (
 ), counted AS (
     UPDATE annotate_rankingtask t SET leased = t.leased + 1 FROM taken WHERE t.id = taken.id RETURNING t.id
 ), moved AS (
-    UPDATE annotate_membership m SET queue_place = jsonb_build_object(
-        'priority', -taken.priority, 'disagreement', -taken.disagreement, 'ranked', taken.ranked, 'task', taken.id,
-        'steps', CASE taken.part WHEN 2 THEN %(steps)s + 1 ELSE 0 END)
-    FROM taken WHERE m.id = %(membership)s AND taken.part > 1
+    UPDATE annotate_membership m SET served = m.served + %(turns)s,
+        queue_place = CASE WHEN taken.part < 2 THEN m.queue_place ELSE jsonb_build_object(
+            'priority', -taken.priority, 'disagreement', -taken.disagreement, 'ranked', taken.ranked, 'task', taken.id,
+            'steps', CASE taken.part WHEN 2 THEN %(steps)s + 1 ELSE 0 END) END
+    FROM taken WHERE m.id = %(membership)s AND (taken.part > 1 OR %(turns)s > 0)
 )
 INSERT INTO annotate_assignment
     (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
@@ -92,6 +95,8 @@ RETURNING annotate_assignment.*
 def take_next(membership: Membership, lease_until: datetime) -> Assignment | None:
     """Lease the task that comes next for this person, whose membership this transaction has locked and who holds nothing."""
     place: dict[str, Any] = membership.queue_place or {"steps": STEPS}
+    # Where there is gold, ordinary tasks are counted too, since its turns are set by the count.
+    turns = int(gets_gold(membership))
     parameters = {
         "now": timezone.now(),
         "lease_until": lease_until,
@@ -104,8 +109,11 @@ def take_next(membership: Membership, lease_until: datetime) -> Assignment | Non
         "disagreement": place.get("disagreement", 0.0),
         "ranked": place.get("ranked", 0),
         "task": place.get("task", 0),
+        "turns": turns,
     }
-    return next(iter(Assignment.objects.raw(LEASE_NEXT, parameters)), None)
+    leased = next(iter(Assignment.objects.raw(LEASE_NEXT, parameters)), None)
+    membership.served += turns if leased else 0
+    return leased
 
 
 def set_priorities(*, project: Project, priorities: Mapping[int, int], actor: User | None = None) -> int:

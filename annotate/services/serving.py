@@ -5,7 +5,6 @@ from datetime import timedelta
 from statistics import fmean
 
 from django.db import connection
-from django.db.models import F
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
@@ -178,13 +177,6 @@ def _lease(membership: Membership, purpose: Purpose, *, task: int | None = None)
     if leased is not None and purpose == Purpose.GOLD:
         membership.served += 1
     return leased
-
-
-def count_served(*, membership: Membership) -> None:
-    """Count an ordinary task that was leased to them; where there is no gold nothing waits for its turn."""
-    if gets_gold(membership):
-        Membership.objects.filter(pk=membership.pk).update(served=F("served") + 1)
-        membership.served += 1
 
 
 def settle_practice(*, membership: Membership, practice: Practice) -> None:

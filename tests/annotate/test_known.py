@@ -394,7 +394,7 @@ def test_too_many_missed_gold_tasks_pause_somebody_who_is_told_what_to_do(gold_p
     answer_gold(bob, gold_project, right=True)
     assert member_of(bob).paused_at is None
     Assignment.objects.filter(annotator=bob, state="leased", task__purpose="ranking").delete()
-    RankingTask.objects.update(leased=0)
+    RankingTask.objects.filter(purpose="ranking").update(leased=0)
     page = answer_gold(bob, gold_project, right=False).content.decode()
     assert "Ranking is paused for you" in page
     assert "talk to an admin" in page

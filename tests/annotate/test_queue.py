@@ -223,6 +223,20 @@ def test_a_lapsed_lease_does_not_lead_beyond_the_limit(project, bob):
     check_counts()
 
 
+def test_a_project_with_gold_counts_its_turns_at_no_further_statement(project, bob):
+    fill(project, 4)
+    given(bob, project)
+    with CaptureQueriesContext(connection) as without:
+        ranks(bob)
+    limited(project, gold_percent=5)
+    # Not its turn: gold has one place among the first twenty tasks.
+    Membership.objects.filter(user=bob).update(served=21)
+    with CaptureQueriesContext(connection) as counted:
+        ranks(bob)
+    assert len(counted) == len(without)
+    assert Membership.objects.get(user=bob).served == 22
+
+
 def test_limits_cost_nothing_where_there_are_none(project, bob):
     fill(project, 4)
     given(bob, project)
