@@ -16,6 +16,7 @@ from annotate.quality.agreement import (
     signs_of,
     tau_b,
 )
+from annotate.quality.intervals import Bootstrap
 from annotate.quality.tau import mean_tau
 from tests.annotate.simulation import crowd, simulate
 
@@ -144,6 +145,13 @@ def test_alpha_is_undefined_where_no_task_was_ranked_twice():
 def test_alpha_is_undefined_where_everybody_ties_everything():
     found = overview.alpha_of_ranks(simulate(crowd([1.0, 1.0]), tasks=20, ties_within=1e9))
     assert (found["value"], found["why"], found["n"]) == (None, overview.NO_VARIATION, 20)
+
+
+def test_tasks_are_drawn_the_same_each_time():
+    first, second = (np.array(list(Bootstrap(50).weights())) for _ in range(2))
+    assert (first == second).all()
+    assert set(first.sum(axis=1).tolist()) == {50}
+    assert not (first[0] == first[1]).all()
 
 
 def test_an_interval_needs_two_tasks():
