@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -21,17 +21,19 @@ class PriorityForm(forms.Form):
             ("lower", gettext_lazy("Ask later")),
         ]
     )
-    tag = forms.CharField(required=False, strip=False)
+    what = forms.CharField(strip=False)
 
-    def __init__(self, *args: Any, tags: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, tasks: Iterable[int], tags: Iterable[str], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.tags = tags
+        self.chosen: dict[str, dict[str, Any]] = {str(pk): {"pk": pk} for pk in tasks}
+        self.chosen.update({f"tag:{tag}": {"prompt__tags__contains": [tag]} for tag in tags})
 
-    def clean_tag(self) -> str:
-        tag: str = self.cleaned_data["tag"]
-        if tag and tag not in self.tags:
-            raise ValidationError(_("This prompt does not bear the tag “%(tag)s”.") % {"tag": tag[:60]})
-        return tag
+    def clean_what(self) -> dict[str, Any]:
+        """The lookups of the tasks that are meant: one of the prompt's, or all that bear one of its tags."""
+        what = self.cleaned_data["what"]
+        if what not in self.chosen:
+            raise ValidationError(_("This prompt has no task or tag “%(what)s”.") % {"what": what[:60]})
+        return self.chosen[what]
 
     def moved(self, priority: int) -> int:
         """What becomes of this priority."""

@@ -101,16 +101,16 @@ def demonstration_withdraw(request: ProjectRequest, pk: int) -> HttpResponse:
 @require_POST
 @member_required(Role.ADMIN)
 def task_priority(request: ProjectRequest, pk: int) -> HttpResponse:
-    """Ask a task earlier, as any other, or later; with `tag`, all that bear this tag of its prompt."""
+    """Ask tasks earlier, as any other, or later: one of this task's prompt, or all that bear one of its tags."""
     project = request.membership.project
     tasks = project.tasks.filter(purpose=RankingTask.Purpose.RANKING).exclude(state=RankingTask.State.CLOSED)
     task = get_object_or_404(tasks.select_related("prompt"), pk=pk)
-    form = PriorityForm(request.POST, tags=task.prompt.tags)
+    siblings = tasks.filter(prompt_id=task.prompt_id).values_list("pk", flat=True)
+    form = PriorityForm(request.POST, tasks=siblings, tags=task.prompt.tags)
     if not form.is_valid():
         messages.error(request, first_problem(form))
         return redirect("prompt", project.slug, task.prompt_id)
-    tag = form.cleaned_data["tag"]
-    chosen = tasks.filter(prompt__tags__contains=[tag]) if tag else tasks.filter(pk=pk)
+    chosen = tasks.filter(**form.cleaned_data["what"])
     moved = {key: form.moved(priority) for key, priority in chosen.values_list("pk", "priority").iterator()}
     changed = set_priorities(project=project, priorities=moved, actor=request.membership.user)
     messages.success(

@@ -327,9 +327,11 @@ def test_a_priority_that_is_no_whole_number_is_refused_by_name(priority):
     assert refused.value.field == "priority"
 
 
-def change_priority(user, task, change, **more):
+def change_priority(user, task, change, what=""):
     page = signed_in(user).post(
-        f"/projects/{task.project.slug}/tasks/{task.pk}/priority", {"change": change, **more}, follow=True
+        f"/projects/{task.project.slug}/tasks/{task.pk}/priority",
+        {"change": change, "what": what or task.pk},
+        follow=True,
     )
     return page.content.decode()
 
@@ -360,12 +362,12 @@ def test_a_whole_tag_is_asked_earlier_at_once(project, alice):
     tasks = fill(project, 4)
     Prompt.objects.filter(tasks__in=tasks[:3]).update(tags=["maths", 'hard, "odd"'])
     RankingTask.objects.filter(pk=tasks[1].pk).update(state="closed")
-    page = change_priority(alice, tasks[0], "raise", tag="maths")
+    page = change_priority(alice, tasks[0], "raise", "tag:maths")
     assert "2 tasks have another priority now" in page
-    assert "All tasks tagged “maths”" in page
-    change_priority(alice, tasks[0], "raise", tag='hard, "odd"')
+    assert "all tasks tagged “maths”" in page
+    change_priority(alice, tasks[0], "raise", 'tag:hard, "odd"')
     assert priorities() == [20, 0, 20, 0]
-    assert "does not bear the tag" in change_priority(alice, tasks[3], "lower", tag="maths")
+    assert "has no task or tag" in change_priority(alice, tasks[3], "lower", "tag:maths")
     assert priorities() == [20, 0, 20, 0]
 
 
