@@ -1,6 +1,6 @@
 """Which entries of the audit log are looked for."""
 
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
@@ -105,7 +105,8 @@ class AuditForm(forms.Form):
             entries = entries.filter(target__in=self._targets(wanted["target"], wanted["which"]))
         if wanted["since"]:
             entries = entries.filter(at__gte=_midnight(wanted["since"]))
-        if wanted["until"]:
+        # Nothing is later than the last day there is, and no day comes after it.
+        if wanted["until"] and wanted["until"] < date.max:
             entries = entries.filter(at__lt=_midnight(wanted["until"] + timedelta(days=1)))
         return entries
 

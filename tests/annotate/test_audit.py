@@ -82,7 +82,8 @@ def settle(decision):
 
 
 def prioritise(project, alice, bob):
-    post(alice, project, f"tasks/{make_task(project).pk}/priority", change="raise", priority="1", level="urgent")
+    pk = make_task(project).pk
+    post(alice, project, f"tasks/{pk}/priority", change="raise", what=str(pk))
 
 
 def know(project, alice, bob):
@@ -273,6 +274,7 @@ def test_it_is_filtered_by_person_kind_target_and_time(project, alice, bob):
     today = timezone.localdate()
     assert sentences(alice, project, since=today, until=today) == everything
     assert sentences(alice, project, until=today - timedelta(days=1)) == []
+    assert sentences(alice, project, since="0001-01-01", until="9999-12-31") == everything
     assert sentences(alice, project, person="bob", kind="people") == []
 
 
