@@ -159,8 +159,7 @@ def lock_assignment(*, membership: Membership, pk: int) -> Assignment:
 
     Raises Assignment.DoesNotExist for anybody else's, and for another project's; Refused when they may no longer rank.
     """
-    if not lock_membership(membership).may_rank:
-        raise Refused("may_not_rank", _("Your role in this project was changed: ranking is no longer part of it."), 403)
+    check_may_rank(lock_membership(membership))
     mine = [pk, membership.user_id, membership.project_id]
     task = next(iter(RankingTask.objects.raw(LOCK_TASK, mine)), None)
     if task is None:
@@ -169,6 +168,12 @@ def lock_assignment(*, membership: Membership, pk: int) -> Assignment:
     assignment = Assignment.objects.raw("SELECT * FROM annotate_assignment WHERE id = %s", [pk])[0]
     assignment.task = task
     return assignment
+
+
+def check_may_rank(membership: Membership) -> None:
+    """Raises Refused when this person, whose membership is locked, is no ranker any more."""
+    if not membership.may_rank:
+        raise Refused("may_not_rank", _("Your role in this project was changed: ranking is no longer part of it."), 403)
 
 
 def check_admitted(*, membership: Membership, task: RankingTask) -> None:

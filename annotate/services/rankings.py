@@ -12,7 +12,16 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Membership, Project, Ranking, RankingTask, record
 
-from .assignments import Refused, check_admitted, check_limits, check_rankable, give_back, lease_time, lock_membership
+from .assignments import (
+    Refused,
+    check_admitted,
+    check_limits,
+    check_may_rank,
+    check_rankable,
+    give_back,
+    lease_time,
+    lock_membership,
+)
 from .known import known_accuracy
 from .pausing import judge
 
@@ -163,7 +172,7 @@ def undo_last(*, membership: Membership, token: uuid.UUID) -> None:
     `token` is the one it was submitted with, so that asking again takes nothing more back. Raises Refused when there is
     nothing to take back, something else was submitted since, or the task has left the queue.
     """
-    lock_membership(membership)
+    check_may_rank(lock_membership(membership))
     mine = Ranking.objects.filter(project_id=membership.project_id, annotator_id=membership.user_id)
     if mine.filter(token=token, is_current=False).exists():
         return
@@ -181,8 +190,7 @@ def revise(*, membership: Membership, token: uuid.UUID) -> None:
 
     `token` is the one it was submitted with, so that asking again opens nothing more. Raises Refused, in words.
     """
-    if not lock_membership(membership).may_rank:
-        raise Refused("may_not_rank", _("Your role in this project was changed: ranking is no longer part of it."), 403)
+    check_may_rank(lock_membership(membership))
     mine = Ranking.objects.filter(
         project_id=membership.project_id, annotator_id=membership.user_id, role=Ranking.Role.ANNOTATOR
     )
@@ -197,10 +205,6 @@ def revise(*, membership: Membership, token: uuid.UUID) -> None:
         raise Refused("paused", _("The project is not active: rankings can be revised when an admin has resumed it."))
     if membership.paused_at:
         raise Refused("paused", _("You are given no tasks just now, so nothing can be revised either."))
-    decided = Ranking.objects.current().filter(task=ranking.task_id, role=Ranking.Role.ADJUDICATOR)
-    # Gold is revised like any other: a refusal would tell which tasks are gold.
-    if ranking.task.purpose == RankingTask.Purpose.PRACTICE or decided.exists():
-        raise Refused("settled", _("This ranking has been evaluated already; it can no longer be changed."))
     _reopen(membership, ranking)
 
 
@@ -211,8 +215,13 @@ def _reopen(membership: Membership, ranking: Ranking) -> None:
     ).first()
     task_ids = [ranking.task_id, *([held.task_id] if held else [])]
     tasks = {task.pk: task for task in RankingTask.objects.select_for_update().filter(pk__in=task_ids).order_by("pk")}
-    if tasks[ranking.task_id].state != RankingTask.State.OPEN:
+    task = tasks[ranking.task_id]
+    if task.state != RankingTask.State.OPEN:
         raise Refused("task_closed", _("That task was taken out of the queue; its ranking can no longer be changed."))
+    decided = Ranking.objects.current().filter(task=task, role=Ranking.Role.ADJUDICATOR)
+    # Gold is revised like any other: a refusal would tell which tasks are gold.
+    if task.purpose == RankingTask.Purpose.PRACTICE or decided.exists():
+        raise Refused("settled", _("This ranking has been evaluated already; it can no longer be changed."))
     if held is not None:
         give_back(task_id=held.task_id, assignment_id=held.pk)
     now = timezone.now()

@@ -4,7 +4,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from annotate.models import Assignment, AuditEvent, Ranking
+from annotate.models import Assignment, AuditEvent, Membership, Ranking
+from annotate.services.assignments import Refused
+from annotate.services.rankings import undo_last
 from tests.annotate.ranking_page import check_counts, held, opened, submit, undo
 from tests.conftest import make_task
 
@@ -105,3 +107,30 @@ def test_undo_is_refused_when_there_is_nothing_recent(project, bob, alice):
     response = undo(bob, project, token)
     assert (response.status_code, response.json()["code"]) == (409, "nothing_to_undo")
     assert Ranking.objects.current().count() == 1
+
+
+def test_a_decided_task_is_not_opened_again_by_undo(project, alice, bob):
+    task = make_task(project)
+    opened(bob, project)
+    token = held(bob).token
+    submit(bob, held(bob), ["A"], ["B"], ["C"], ["D"])
+    Ranking.objects.create(
+        project=project, task=task, annotator=alice, role="adjudicator", token=uuid.uuid4(), seconds=1
+    )
+    response = undo(bob, project, token)
+    assert (response.status_code, response.json()["code"]) == (409, "settled")
+    assert Ranking.objects.current().count() == 2
+    check_counts()
+
+
+def test_whoever_became_a_researcher_meanwhile_takes_nothing_back(project, bob):
+    make_task(project)
+    opened(bob, project)
+    token = held(bob).token
+    submit(bob, held(bob), ["A"], ["B"], ["C"], ["D"])
+    # As the request read it, before the role was changed.
+    behind = Membership.objects.select_related("project").get(user=bob)
+    Membership.objects.filter(user=bob).update(role="researcher")
+    with pytest.raises(Refused, match="role"):
+        undo_last(membership=behind, token=token)
+    assert not Assignment.objects.filter(state="leased").exists()
