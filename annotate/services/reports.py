@@ -58,11 +58,13 @@ def request_report(
 
     kind = QualityReport.Kind(kind)
     wanted = clean_filters(filters or {})
+    # Imports hold the project's row while they write: whoever only looks, or polls, does not wait for them.
+    if standing := _standing(project, kind, wanted, refresh):
+        return standing
     # Two people who open the page at once ask for one report.
     Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-    newest = _reports(project, kind, wanted).first()
-    if newest is not None and (newest.is_active or (not refresh and _holds(newest))):
-        return newest
+    if standing := _standing(project, kind, wanted, refresh):
+        return standing
     report = QualityReport.objects.create(
         project=project, kind=kind, filters=wanted, as_of=timezone.now(), created_by=user
     )
@@ -72,6 +74,12 @@ def request_report(
 
 def _reports(project: Project, kind: str, filters: dict[str, Any]) -> models.QuerySet[QualityReport]:
     return QualityReport.objects.filter(project=project, kind=kind, filters=filters).order_by("-pk")
+
+
+def _standing(project: Project, kind: str, filters: dict[str, Any], refresh: bool) -> QualityReport | None:
+    newest = _reports(project, kind, filters).first()
+    stands = newest is not None and (newest.is_active or (not refresh and _holds(newest)))
+    return newest if stands else None
 
 
 def _holds(report: QualityReport) -> bool:

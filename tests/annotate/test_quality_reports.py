@@ -2,14 +2,16 @@
 
 import json
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import numpy as np
 import pytest
+from django.db import connection, transaction
 from django.utils import timezone
 
 from annotate import jobs, tasks
-from annotate.models import Membership, Prompt, QualityReport, Ranking, RankingTask, Source
+from annotate.models import Membership, Project, Prompt, QualityReport, Ranking, RankingTask, Source
 from annotate.quality import overview
 from annotate.quality.leaders import APART, NOTHING, ONE_SIDED
 from annotate.quality.reading import Filters, read_rankings
@@ -274,6 +276,24 @@ def test_a_report_holds_until_people_have_ranked_since(project):
     assert latest_report(project=project, kind="quality") == report
     built(newer)
     assert list(project.quality_reports.values_list("pk", flat=True)) == [newer.pk]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_report_that_stands_is_shown_while_an_import_holds_the_project(project):
+    stored(project, simulate(crowd([0.5, 0.5]), tasks=4))
+    report = built(request_report(project=project, kind="quality"))
+
+    def ask():
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = '2s'")
+            return request_report(project=project, kind="quality").pk
+        finally:
+            connection.close()
+
+    with transaction.atomic(), ThreadPoolExecutor(1) as thread:
+        Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+        assert thread.submit(ask).result() == report.pk
 
 
 def test_reports_of_other_questions_are_forgotten_after_a_month(project):
