@@ -2,8 +2,7 @@
 
 Time is simulated, so that hours of work take seconds; leases that run out are ended when the simulated clock says so. `run()` gives
 for each policy how long tasks wait for their last ranking, how many are never served when half of the work is done, how evenly the
-people are kept busy, how much of their time they wait (for the last leases of those who left), and what the policy is for: when the
-tasks that it puts first are finished.
+people are kept busy, and what the policy is for: when the tasks that it puts first are finished.
 """
 
 import heapq
@@ -27,15 +26,22 @@ SEED = 7
 
 @dataclass
 class Person:
-    """`pace`: seconds that one ranking takes on average. At work from `since` to `until`, simulated seconds."""
+    """`pace`: seconds that one ranking takes on average. At work from `since` to `until`, simulated seconds.
+
+    `worked`: when they took each task and for how long; `waited`: when they found none and came back a minute later.
+    """
 
     membership: Any
     pace: float
     since: float
     until: float
-    rankings: int = 0
-    busy: float = 0.0
-    waited: float = 0.0
+    worked: list[tuple[float, float]] = field(default_factory=list)
+    waited: list[float] = field(default_factory=list)
+
+    def share_of_time(self, until: float) -> tuple[float, float]:
+        """Seconds at work with a task, and without one, of what began before `until`."""
+        busy = sum(takes for since, takes in self.worked if since < until)
+        return busy, POLL * sum(since < until for since in self.waited)
 
 
 @dataclass
@@ -79,7 +85,6 @@ def simulate(people: list[Person], rng: random.Random) -> Story:
             task = submit(person, held.pop(number))
             story.served[task].append(now)
             story.order.append(task)
-            person.rankings += 1
         following = lease(person)
         if following is None:
             # Somebody else's task may come free yet.
@@ -94,7 +99,7 @@ def simulate(people: list[Person], rng: random.Random) -> Story:
             come_back(person)
             heapq.heappush(events, (person.since, number))
         else:
-            person.busy += takes
+            person.worked.append((now, takes))
             heapq.heappush(events, (now + takes, number))
     if Assignment.objects.filter(project=people[0].membership.project, state="leased").exists():
         raise RuntimeError("somebody still holds a task")
@@ -103,7 +108,7 @@ def simulate(people: list[Person], rng: random.Random) -> Story:
 
 def wait(person: Person, now: float) -> None:
     if now + POLL <= person.until:
-        person.waited += POLL
+        person.waited.append(now)
     else:
         come_back(person)
 
@@ -160,19 +165,17 @@ def figures_of(name: str, people: list[Person], story: Story, first: set[int]) -
     short = [task for task, overlap in wanted.items() if len(story.served[task]) != overlap]
     half = set(story.order[: len(story.order) // 2])
     spans = [max(times) - min(times) for task, times in story.served.items() if wanted[task] > 1]
-    # What each did in an hour at work, in units of their own pace: 1 if nothing kept them waiting.
-    at_work = [person for person in people if person.busy]
-    rates = [person.rankings * person.pace / (person.busy + person.waited) for person in at_work]
-    waited = sum(person.waited for person in people)
+    # Until nine tenths of the work are done; at the very end everybody waits for the leases of those who left.
+    times = sorted(now for served in story.served.values() for now in served)
+    shares = [person.share_of_time(times[len(times) * 9 // 10]) for person in people]
+    with_a_task = [busy / (busy + without) for busy, without in shares if busy + without]
     prefix = f"assignment_{name}"
     figures = [
         Figure(f"{prefix}_not_filled", float(len(short)), "tasks", f"{len(wanted)} tasks, {len(story.order)} rankings"),
         Figure(f"{prefix}_never_served_at_half", 100 * (1 - len(half) / len(wanted)), "%"),
         Figure(f"{prefix}_longest_wait", max(spans) / statistics.fmean(spans), "ratio", "mean time from first to last"),
-        Figure(f"{prefix}_gini_of_rates", gini(rates), "", "rankings per hour at work, at one's own pace"),
-        Figure(
-            f"{prefix}_waited", 100 * waited / (waited + sum(person.busy for person in people)), "%", "time at work"
-        ),
+        Figure(f"{prefix}_gini_of_work", gini(with_a_task), "", "share of each one's time at work with a task"),
+        Figure(f"{prefix}_least_busy", 100 * min(with_a_task), "%", "of their time at work with a task"),
     ]
     if first:
         last = max(number for number, task in enumerate(story.order, 1) if task in first)
