@@ -1,5 +1,6 @@
 """Tasks whose order is known: gold, hidden among the others, and practice, explained afterwards."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from statistics import fmean
@@ -11,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from annotate.models import Assignment, Completion, KnownOrder, Membership, Project, Ranking, RankingTask, record
 
+from .adjudication import ranks_by_task
 from .assignments import Refused
 from .overlap import ENDLESS, overlap_of
 from .serving import current_practice
@@ -102,8 +104,11 @@ def make_known(
 def change_known(
     *, membership: Membership, known: KnownOrder, ranks: Ranks, purpose: str, explanation: str = ""
 ) -> None:
-    """Change a known order; what people answered is measured by the new one. Raises Refused for an order that does not fit."""
-    task = RankingTask.objects.select_for_update().get(pk=known.task_id)
+    """Change a known order; what people answered is measured by the new one.
+
+    Raises Refused for an order that does not fit, and when it was forgotten meanwhile.
+    """
+    task = _lock(known)
     ranks = check_ranks(task, ranks)
     before = {"purpose": task.purpose, "ranks": known.ranks, "explanation": known.explanation}
     known.ranks, known.explanation = _as_json(ranks), explanation
@@ -125,8 +130,11 @@ def change_known(
 
 @transaction.atomic
 def forget_known(*, membership: Membership, known: KnownOrder) -> None:
-    """Make it an ordinary task again, back in the queue while it needs rankings. Nobody is measured by it any more."""
-    task = RankingTask.objects.select_for_update().get(pk=known.task_id)
+    """Make it an ordinary task again, back in the queue while it needs rankings. Nobody is measured by it any more.
+
+    Raises Refused when it was forgotten before.
+    """
+    task = _lock(known)
     _end_leases(task)
     before = {"purpose": task.purpose, "ranks": known.ranks}
     overlap = overlap_of(membership.project, task.content_hash)
@@ -135,6 +143,16 @@ def forget_known(*, membership: Membership, known: KnownOrder) -> None:
     Ranking.objects.filter(task=task, accuracy__isnull=False).update(accuracy=None)
     known.delete()
     record(membership.user, "known.removed", f"task:{task.pk}", project=membership.project, **before)
+
+
+def _lock(known: KnownOrder) -> RankingTask:
+    """Its task, locked, and the known order read anew. Raises Refused when it was forgotten meanwhile."""
+    task = RankingTask.objects.select_for_update().get(pk=known.task_id)
+    try:
+        known.refresh_from_db(fields=["ranks", "explanation"])
+    except KnownOrder.DoesNotExist:
+        raise Refused("forgotten", _("This task is an ordinary one again; its order is not known any more.")) from None
+    return task
 
 
 def _end_leases(task: RankingTask) -> None:
@@ -223,28 +241,20 @@ def find_candidates(project: Project) -> list[tuple[RankingTask, int]]:
         agreement__gte=1 - 1e-9,
         submitted__gte=2,
     )
-    found: list[tuple[RankingTask, int]] = []
-    for task in agreed.select_related("prompt").order_by("-submitted", "pk")[: 5 * CANDIDATES]:
-        if consensus(task) and len(found) < CANDIDATES:
-            found.append((task, task.submitted))
-    return found
+    tasks = list(agreed.select_related("prompt").order_by("-submitted", "pk")[: 5 * CANDIDATES])
+    orders = ranks_by_task([task.pk for task in tasks])
+    return [(task, task.submitted) for task in tasks if _one_order(orders[task.pk])][:CANDIDATES]
 
 
 def consensus(task: RankingTask) -> Ranks | None:
     """The one order that all of at least two current rankings of the task give; None where they differ or order nothing."""
-    rankings = (
-        Ranking.objects.current()
-        .filter(task=task, role=Ranking.Role.ANNOTATOR)
-        .prefetch_related("ranked_completions")[:ENDLESS]
-    )
-    orders = [
-        {ranked.completion_id: ranked.rank for ranked in ranking.ranked_completions.all()}
-        for ranking in rankings
-        if ranking.verdict == Ranking.Verdict.RANKED
-    ]
-    if len(orders) < 2 or len(orders) < len(rankings) or any(order != orders[0] for order in orders):
+    return _one_order(ranks_by_task([task.pk])[task.pk])
+
+
+def _one_order(orders: Sequence[Mapping[int, int]]) -> Ranks | None:
+    if len(orders) < 2 or any(order != orders[0] for order in orders) or max(orders[0].values()) < 2:
         return None
-    return orders[0] if max(orders[0].values()) > 1 else None
+    return dict(orders[0])
 
 
 def worked_examples(*, membership: Membership) -> list[KnownOrder]:

@@ -100,8 +100,11 @@ def known_task(request: ProjectRequest, pk: int) -> HttpResponse:
     found = KnownOrder.objects.filter(task__project=membership.project).select_related("task__prompt", "created_by")
     known = get_object_or_404(found, task_id=pk)
     if request.POST.get("action") == "remove":
-        forget_known(membership=membership, known=known)
-        messages.success(request, _("The task is an ordinary one again."))
+        try:
+            forget_known(membership=membership, known=known)
+            messages.success(request, _("The task is an ordinary one again."))
+        except Refused as refused:
+            messages.error(request, refused.message)
         return redirect("known_tasks", membership.project.slug)
     completions, ranks = completions_of(known.task), ranks_of_known(known)
     initial: dict[str, Any] = {place_name(one): ranks[one.pk] for one in completions}

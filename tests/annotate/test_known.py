@@ -9,10 +9,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate.models import Assignment, AuditEvent, KnownOrder, Membership, Project, Ranking, RankingTask, User
+from annotate.services.assignments import Refused
+from annotate.services.known import change_known, forget_known
 from annotate.services.overlap import ENDLESS
 from annotate.services.serving import is_gold_turn
 from tests.annotate.known_orders import answer, as_known, make_known, make_known_tasks
 from tests.annotate.ranking_page import check_counts, held, opened, order, submit, undo, url
+from tests.annotate.rows import rank
 from tests.conftest import make_task, make_user, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -198,6 +201,34 @@ def test_the_page_says_what_gold_is_for_and_proposes_tasks_on_which_all_agree(pr
     form = add_path(alice, project, agreed)
     assert "filled in below" in form
     assert re.findall(r'<option value="(\d)" selected>', form) == ["1", "2", "3", "4"]
+
+
+def test_proposing_tasks_costs_the_same_however_many_agree(project, alice, bob, django_assert_max_num_queries):
+    for number in range(30):
+        task = make_task(project, f"Agreed {number}?")
+        for user in (alice, bob):
+            rank(task, user, [1, 2, 3, 4])
+    RankingTask.objects.update(agreement=1.0)
+    client = signed_in(alice)
+    with django_assert_max_num_queries(16):
+        page = client.get(address(project, "known_tasks")).content.decode()
+    assert page.count("2 equal rankings") == 20
+
+
+def test_an_order_that_was_forgotten_meanwhile_is_neither_changed_nor_forgotten_again(project, alice, bob):
+    task = make_known_tasks(project, 1)[0]
+    mine = Membership.objects.select_related("project").get(user=alice)
+    # As two requests read it before either had the task's lock.
+    first, second = KnownOrder.objects.get(), KnownOrder.objects.get()
+    forget_known(membership=mine, known=first)
+    opened(bob, project)
+    ranks = {pk: rank for rank, pk in enumerate(task.completions.order_by("-pk").values_list("pk", flat=True), 1)}
+    with pytest.raises(Refused, match="ordinary one again"):
+        change_known(membership=mine, known=second, ranks=ranks, purpose="gold")
+    with pytest.raises(Refused, match="ordinary one again"):
+        forget_known(membership=mine, known=second)
+    assert held(bob).task == task
+    assert AuditEvent.objects.filter(verb="known.removed").count() == 1
 
 
 def test_the_list_shows_how_each_is_answered(project, alice, bob, django_assert_max_num_queries):
