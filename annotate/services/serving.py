@@ -43,7 +43,7 @@ RETURNING annotate_assignment.*
 """
 
 PRACTICE = """
-SELECT t.id, r.accuracy, t.state = 'open' AND coalesce(a.state, 'expired') IN ('expired', 'leased')
+SELECT t.id, r.accuracy, t.state = 'open' AND coalesce(a.state, 'expired') IN ('expired', 'leased'), a.state = 'flagged'
 FROM annotate_rankingtask t
 LEFT JOIN annotate_assignment a ON a.task_id = t.id AND a.annotator_id = %s
 LEFT JOIN annotate_ranking r ON r.assignment_id = a.id AND r.is_current AND r.accuracy IS NOT NULL
@@ -57,6 +57,7 @@ class Practice:
 
     done: list[float]
     left: list[int]
+    reported: int = 0  # tasks that they flagged instead of ranking them
 
     @property
     def total(self) -> int:
@@ -81,9 +82,10 @@ def read_practice(*, membership: Membership) -> Practice:
     with connection.cursor() as cursor:
         cursor.execute(PRACTICE, [membership.user_id, membership.project_id])
         rows = cursor.fetchall()
-    done = [accuracy for _task, accuracy, _free in rows if accuracy is not None]
-    free = [task for task, accuracy, is_free in rows if accuracy is None and is_free]
-    return Practice(done, free[: max(membership.project.practice_tasks - len(done), 0)])
+    done = [accuracy for _task, accuracy, _free, _reported in rows if accuracy is not None]
+    free = [task for task, accuracy, is_free, _reported in rows if accuracy is None and is_free]
+    reported = sum(bool(is_reported) for *_row, is_reported in rows)
+    return Practice(done, free[: max(membership.project.practice_tasks - len(done), 0)], reported)
 
 
 def current_practice(*, membership: Membership) -> Practice | None:
@@ -91,7 +93,8 @@ def current_practice(*, membership: Membership) -> Practice | None:
     if not must_practise(membership):
         return None
     practice = read_practice(membership=membership)
-    return practice if practice.total else None
+    # Whoever reported all of it has not passed: an admin looks at it.
+    return practice if practice.total or practice.reported else None
 
 
 def is_gold_turn(membership: Membership) -> bool:

@@ -189,6 +189,18 @@ def test_a_reported_practice_task_is_left_out(practising, bob):
     assert "Practice 1 of 2" in begun(bob, practising)
 
 
+def test_reporting_all_of_practice_does_not_pass_it(practising, alice, bob):
+    begun(bob, practising)
+    for _ in range(3):
+        response = signed_in(bob).post(url(practising, "flag", held(bob)), {"reason": "no_sense"})
+        assert response.status_code == 200
+    assert not Assignment.objects.filter(annotator=bob, state="leased").exists()
+    assert member_of(bob).pause_reason == "practice"
+    decide(alice, bob, "qualify")
+    opened(bob, practising)
+    assert held(bob).task.purpose == "ranking"
+
+
 def test_the_same_submission_twice_gives_the_same_feedback(practising, bob):
     begun(bob, practising)
     assignment = held(bob)
