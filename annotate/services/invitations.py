@@ -64,6 +64,14 @@ def revoke_invitation(*, membership: Membership, invitation: Invitation) -> None
         record(membership.user, "invitation.revoked", f"invitation:{invitation.pk}", project=membership.project)
 
 
+@transaction.atomic
+def revoke_all_of(*, membership: Membership, member: Membership) -> None:
+    """Revoke the links that `member` made and that still stand: whoever is no admin any more could come back by one."""
+    standing = Invitation.objects.filter(project_id=member.project_id, created_by_id=member.user_id, revoked_at=None)
+    for invitation in standing.filter(expires_at__gt=timezone.now(), uses__lt=F("max_uses")):
+        revoke_invitation(membership=membership, invitation=invitation)
+
+
 def find_invitation(token_hash: str) -> Invitation:
     """The link with this hash. Raises NotOpen unless people can join by it."""
     invitation = Invitation.objects.select_related("project").filter(token_hash=token_hash).first()

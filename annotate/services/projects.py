@@ -13,6 +13,7 @@ from annotate.models import Membership, Project, User, record
 from annotate.numbers import grouped
 
 from .assignments import Refused, lock_membership, release_person
+from .invitations import revoke_all_of
 
 Role = Membership.Role
 COUNT_BOUND = 10_000
@@ -68,6 +69,8 @@ def change_role(*, membership: Membership, member: Membership, role: str) -> Non
     member.save(update_fields=["role"])
     if not member.may_rank:
         release_person(membership=member)
+    if not member.is_admin:
+        revoke_all_of(membership=membership, member=member)
     record(
         membership.user,
         "member.role_changed",
@@ -83,6 +86,7 @@ def remove_member(*, membership: Membership, member: Membership) -> None:
     """Their rankings stay; what they hold is given back. Raises Refused for the last admin, and when they were removed before."""
     _keep_an_admin(member)
     release_person(membership=member)
+    revoke_all_of(membership=membership, member=member)
     record(
         membership.user,
         "member.removed",

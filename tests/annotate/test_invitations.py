@@ -164,6 +164,17 @@ def test_a_revoked_link_says_so_to_admins_and_works_for_nobody(project, alice, c
     assert AuditEvent.objects.filter(verb="invitation.revoked").count() == 1
 
 
+@pytest.mark.parametrize("change", [{"action": "remove"}, {"role": "annotator"}])
+def test_whoever_is_no_admin_any_more_has_no_link_to_come_back_by(project, alice, bob, client, change):
+    Membership.objects.filter(user=bob).update(role="admin")
+    theirs, mine = invite(bob, project, role="admin"), invite(alice, project)
+    member = membership(bob, project)
+    signed_in(alice).post(f"/projects/{project.slug}/members/{member.pk}", change)
+    assert sign_up(client, theirs).status_code == 404
+    assert sign_up(client, mine).status_code == 200
+    assert AuditEvent.objects.get(verb="invitation.revoked").actor == alice
+
+
 def test_the_list_says_how_each_link_stands(project, alice, charlie):
     client = signed_in(charlie)
     client.get(invite(alice, project))
