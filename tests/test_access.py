@@ -26,7 +26,15 @@ MAY = {
         *("runs", "run", "run_log", "run_metrics", "run_chart", "checkpoints", "checkpoint"),
     },
     "admin": {
-        *("project_settings", "settings_preview", "project_state", "project_members", "project_member", "flags", "flag_settle"),
+        *(
+            "project_settings",
+            "settings_preview",
+            "project_state",
+            "project_members",
+            "project_member",
+            "flags",
+            "flag_settle",
+        ),
         *("invitation_create", "invitation_revoke", "audit", "audit_csv"),
         *("known_tasks", "known_task_add", "known_task", "member_pause"),
         *("imports", "import", "import_refused", "import_cancel"),

@@ -241,7 +241,7 @@ def test_the_rankings_behind_a_number_are_those_and_no_others(alice, project, me
     assert "96 rankings" in html
     assert "Page 1 of 2" in html
     assert "annotator=&" not in html
-    first = Ranking.objects.order_by("-created_at").first()
+    first = Ranking.objects.latest("created_at")
     assert reverse("task", args=[project.slug, first.task_id]) in html
 
 
