@@ -95,7 +95,7 @@ function chip(letter) {
 function stateOf(letter) {
   const index = order.placeOf(letter);
   if (picked === letter) return phrase("statePicked");
-  if (index < 0) return phrase("stateFree");
+  if (index < 0) return isPair() ? "" : phrase("stateFree");
   const others = order.tiedWith(letter);
   if (isPair()) return phrase(others ? "stateEqual" : index === 0 ? "stateBetter" : "stateWorse");
   return phrase(others ? "stateTied" : "statePlaced", { place: index + 1, others });
