@@ -29,7 +29,7 @@ SECTIONS = {
     "quality": (
         Page("quality", _("Overview"), READERS, also=("task",)),
         Page("leaderboard", _("Leaderboard"), READERS),
-        Page("adjudication", _("Adjudication"), ADMINS),
+        Page("adjudication", _("Adjudication"), ADMINS, also=("task_decide",)),
         Page("known_tasks", _("Known orders"), ADMINS),
         Page("flags", _("Flags"), ADMINS),
     ),
