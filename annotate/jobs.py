@@ -147,11 +147,15 @@ def _cancelled_or(state: Case | Job.State) -> Case:
 
 
 def wake(task: "Task[Any, Any]", pk: int, **options: Any) -> None:
-    """Send the wake-up once the transaction commits. A broker that is away is no error: `reap` sends it again."""
+    """Send the wake-up once the transaction commits. A broker that is away is no error: `reap` sends it again.
+
+    What is no job, so that nothing sends it again, is sent with `expires=None`: it waits behind a long run.
+    """
+    options.setdefault("expires", 2 * RESEND_AFTER.total_seconds())
 
     def send() -> None:
         try:
-            task.apply_async((pk,), expires=2 * RESEND_AFTER.total_seconds(), **options)
+            task.apply_async((pk,), **options)
         except (BrokerAway, OSError) as error:
             logger.warning("broker is away, %s(%s) will be sent again: %s", task.name, pk, error)
 

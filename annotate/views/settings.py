@@ -37,7 +37,7 @@ def project_settings(request: ProjectRequest) -> HttpResponse:
         if not SETTINGS.isdisjoint(form.changed_data) and not apply_overlap(
             project=project, actor=membership.user, seconds=AT_ONCE_SECONDS
         ):
-            jobs.wake(tasks.apply_overlap, project.pk)
+            jobs.wake(tasks.apply_overlap, project.pk, expires=None)
             messages.info(request, _("The tasks that are there already take on the new number of people in a while."))
         return redirect("project_settings", project.slug)
     context = {"project": project, "membership": membership, "form": form, **preview(membership, form.instance)}

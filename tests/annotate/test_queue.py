@@ -6,6 +6,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from kombu import Queue
 
 from annotate.formats.errors import RowError
 from annotate.formats.shapes import Columns, to_row
@@ -15,6 +16,7 @@ from annotate.services.intake import add_rows
 from annotate.services.overlap import overlap_of
 from annotate.tasks import apply_overlap as apply_in_background
 from annotate.views import settings
+from config.celery import app
 from tests.annotate.ranking_page import check_counts, held, lapse, opened, submit
 from tests.annotate.test_settings import save, settings_of
 from tests.conftest import make_task, make_user, signed_in
@@ -303,12 +305,21 @@ def test_changed_settings_hold_for_what_is_there_but_never_below_what_is_taken(p
     assert others.exclude(pk=tasks[5].pk).filter(overlap=1).count() == 27
 
 
-def test_what_takes_too_long_for_a_page_is_done_in_the_background(project, alice, monkeypatch):
+def test_what_takes_too_long_for_a_page_is_done_in_the_background(
+    project, alice, monkeypatch, django_capture_on_commit_callbacks
+):
     """The page waits for no more than a moment; the rest is a task of a worker, called here as a worker calls it."""
     monkeypatch.setattr(settings, "AT_ONCE_SECONDS", 0)
     fill(project, 5, overlap=1)
-    page = signed_in(alice).post(f"/projects/{project.slug}/settings", settings_of(project, overlap=3), follow=True)
+    with app.connection_for_write() as broker, django_capture_on_commit_callbacks(execute=True):
+        Queue("default", channel=broker.default_channel).purge()
+        page = signed_in(alice).post(f"/projects/{project.slug}/settings", settings_of(project, overlap=3), follow=True)
     assert "in a while" in page.content.decode()
+    with app.connection_for_write() as broker:
+        message = broker.SimpleQueue("default").get(timeout=5)
+        message.ack()
+    # Nothing sends it again, so it must outlast whatever the worker has to do before.
+    assert (message.headers["task"], message.headers["expires"]) == ("annotate.apply_overlap", None)
     assert set(RankingTask.objects.values_list("overlap", flat=True)) == {1}
     apply_in_background(project.pk)
     assert set(RankingTask.objects.values_list("overlap", flat=True)) == {3}
