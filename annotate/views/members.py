@@ -1,13 +1,16 @@
 from django.contrib import messages
 from django.core.paginator import Paginator
+from django.db.models import BooleanField, ExpressionWrapper, F, Q, QuerySet
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from annotate.access import ProjectRequest, Role, member_required
 from annotate.forms.invitations import InvitationForm
 from annotate.forms.projects import MemberForm, RoleForm
+from annotate.models import Invitation, Project
 from annotate.services.assignments import Refused
 from annotate.services.projects import add_member, change_role, remove_member
 
@@ -52,10 +55,17 @@ def show_members(
         "roles": Role.choices,
         "form": form or MemberForm(),
         "invitation_form": invitation_form or InvitationForm(),
-        "invitations": project.invitations.select_related("created_by").order_by("-pk")[:LINKS],
+        "invitations": invitations_of(project),
         "new_link": new_link,
     }
     return render(request, "annotate/members.html", context)
+
+
+def invitations_of(project: Project) -> QuerySet[Invitation]:
+    """The latest LINKS, those that still work before all others: whatever works can be revoked."""
+    works = Q(revoked_at=None, uses__lt=F("max_uses"), expires_at__gt=timezone.now())
+    ordered = project.invitations.order_by(ExpressionWrapper(works, BooleanField()).desc(), "-pk")
+    return ordered.select_related("created_by")[:LINKS]
 
 
 @require_POST

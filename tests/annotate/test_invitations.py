@@ -8,6 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from annotate.models import AuditEvent, Invitation, Membership, User
+from annotate.views import members
 from tests.conftest import PASSWORD, make_user, signed_in
 
 pytestmark = pytest.mark.django_db
@@ -173,6 +174,17 @@ def test_whoever_is_no_admin_any_more_has_no_link_to_come_back_by(project, alice
     assert sign_up(client, theirs).status_code == 404
     assert sign_up(client, mine).status_code == 200
     assert AuditEvent.objects.get(verb="invitation.revoked").actor == alice
+
+
+def test_a_link_that_still_works_is_listed_however_many_came_after_it(project, alice, monkeypatch):
+    monkeypatch.setattr(members, "LINKS", 2)
+    working = invite(alice, project, note="The old one")
+    for _ in range(3):
+        invite(alice, project, note="A later one")
+        Invitation.objects.filter(note="A later one").update(revoked_at=timezone.now())
+    page = signed_in(alice).get(f"/projects/{project.slug}/members")
+    assert [link.note for link in page.context["invitations"]] == ["The old one", "A later one"]
+    assert working not in page.content.decode()
 
 
 def test_the_list_says_how_each_link_stands(project, alice, charlie):
