@@ -9,7 +9,8 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import Membership, RankedCompletion, Ranking, RankingTask
+from annotate.formats import freezing
+from annotate.models import DatasetVersion, Membership, RankedCompletion, Ranking, RankingTask
 from annotate.services.datasets import Filters
 from tests.annotate.rows import build, demonstrate, files_of, rank, rankings_of
 from tests.annotate.test_exports import rows as exported
@@ -279,3 +280,20 @@ def test_a_time_before_the_decision_has_the_raw_rankings(project, rita, decided,
     version = build(project, rita, filters=Filters(decisions="decided"), as_of=timezone.now() - timedelta(days=1))
     assert version.counts["dropped"] == {}
     assert version.counts["rankings"] == 3
+
+
+def test_whoever_chooses_among_millions_is_not_taken_for_dead(project, bob, monkeypatch):
+    rank(make_task(project), bob, [1, 2, 3, 4])
+    left = []
+
+    def looked_at(sql, values, **options):
+        until = DatasetVersion.objects.get().lease_until
+        assert until
+        left.append(until - timezone.now())
+        return chunks(sql, values, **options)
+
+    chunks = freezing._chunks
+    monkeypatch.setattr(freezing, "_chunks", looked_at)
+    assert build(project, bob, filters=Filters(weights="reliability")).state == "succeeded"
+    # The first look finds the rankings, in one statement.
+    assert left[0] > timedelta(minutes=5)
