@@ -55,7 +55,7 @@ class DatasetForm(forms.Form):
         required=False,
         help_text=_("An ideal answer counts as better than all the answers that its author ranked."),
     )
-    as_of = _moment(_("As of"), _("Leave empty for now. Times are in UTC."))
+    as_of = _moment(_("As of"), _("Left empty: everything up to this moment. Times are in UTC."))
     since = _moment(_("Ranked from"))
     until = _moment(_("Ranked before"))
     exclude_annotators = forms.MultipleChoiceField(
@@ -79,7 +79,7 @@ class DatasetForm(forms.Form):
         label=_("Rankings per prompt, at least"), required=False, min_value=1, max_value=1000, initial=1
     )
     known_tasks = forms.BooleanField(
-        label=_("Gold and practice tasks too"),
+        label=_("Take gold and practice tasks in"),
         required=False,
         help_text=_("Their order is known; without this they are left out."),
     )
