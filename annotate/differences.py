@@ -60,7 +60,8 @@ def compare_texts(first: str, second: str) -> Difference:
     for text, tokens in ((first, tokens_a), (second, tokens_b)):
         if len(tokens) > TOKENS_LIMIT:
             raise TooLong(len(text.split()))
-    words_a, words_b = [token.strip() for token in tokens_a], [token.strip() for token in tokens_b]
+    # White space alone is a word of its own: to RapidFuzz an empty string and "\x00" would be equal.
+    words_a, words_b = [token.strip() or " " for token in tokens_a], [token.strip() or " " for token in tokens_b]
     stretches: list[Stretch] = [
         (code.tag == "equal", slice(code.src_start, code.src_end), slice(code.dest_start, code.dest_end))
         for code in LCSseq.opcodes(words_a, words_b)

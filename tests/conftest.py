@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psutil
 import pytest
 from django.conf import settings as django_settings
@@ -38,6 +39,10 @@ from annotate.models import (
 )
 from config.celery import app
 from config.processes import wait_until
+
+# The same examples in each run: what fails, fails for everybody.
+hypothesis.settings.register_profile("same", derandomize=True)
+hypothesis.settings.load_profile("same")
 
 PASSWORD = "correct horse battery staple"
 

@@ -30,6 +30,8 @@ def pytest_load_initial_conftests() -> Iterator[None]:
         SECRET_KEY="for-the-tests-alone-never-for-a-server",
         STATIC_ROOT=f"{given['PODIUM_HOME']}/static",
         HF_HUB_OFFLINE="1",
+        # As many processes as cores run tests already.
+        OMP_NUM_THREADS="1",
         # Playwright's synchronous API runs an event loop in the tests' thread, beside which Django would refuse queries.
         DJANGO_ALLOW_ASYNC_UNSAFE="1",
     )

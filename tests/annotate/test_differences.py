@@ -2,7 +2,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from annotate.differences import TOKENS_LIMIT, TooLong, compare_texts
@@ -25,6 +25,7 @@ TEXTS = st.lists(
 
 
 @given(st.one_of(TEXTS, st.text()), st.one_of(TEXTS, st.text()))
+@example("  ", "\x00")
 @settings(max_examples=300, deadline=None)
 def test_the_parts_joined_are_both_texts(first, second):
     difference = compare_texts(first, second)
