@@ -12,6 +12,7 @@ from typing import Any
 from django.core.files.storage import default_storage
 
 from annotate.models import DatasetVersion
+from annotate.spreadsheets import csv_cell
 
 SHAPES = ("preference", "preference-implicit", "preference-conversational", "ranking", "sft")
 FORMATS = ("jsonl", "csv", "parquet")
@@ -181,15 +182,6 @@ def _csv(batches: Iterator[list[Row]], names: list[str]) -> Iterator[bytes]:
         page.seek(0)
         page.truncate()
     yield page.getvalue().encode()
-
-
-def csv_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front."""
-    if isinstance(value, list | dict):
-        return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
-        return f"'{value}"
-    return value
 
 
 class _Outlet(io.RawIOBase):

@@ -1,13 +1,12 @@
 """The audit log: who did what, when."""
 
-import csv
 import json
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
 
 from django.db.models import Q, QuerySet
-from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -15,10 +14,10 @@ from django.utils.translation import override
 from django.views.decorators.http import require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.exporting import csv_cell
 from annotate.forms.audit import AuditForm
 from annotate.models import AuditEvent, Demonstration, Project
 from annotate.sentences import people_in, say
+from annotate.spreadsheets import csv_file
 
 PAGE = 50
 BATCH = 1000
@@ -65,9 +64,7 @@ def audit_csv(request: ProjectRequest) -> HttpResponseBase:
     form = AuditForm(request.GET, project=project)
     if not form.is_valid():
         return redirect(f"{reverse('audit', args=[project.slug])}?{request.GET.urlencode()}")
-    response = StreamingHttpResponse(_lines(form.entries()), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{project.slug}-audit.csv"'
-    return response
+    return csv_file(f"{project.slug}-audit", _rows(form.entries()))
 
 
 def _after(entries: QuerySet[AuditEvent], project: Project, before: str) -> QuerySet[AuditEvent]:
@@ -129,14 +126,8 @@ def _task_of(event: AuditEvent) -> int:
     return task if event.target.startswith("ranking:") and isinstance(task, int) else 0
 
 
-class _Echo:
-    def write(self, line: str) -> str:
-        return line
-
-
-def _lines(entries: QuerySet[AuditEvent]) -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    yield writer.writerow(["at", "person", "verb", "target", "sentence", "details"])
+def _rows(entries: QuerySet[AuditEvent]) -> Iterator[list[str]]:
+    yield ["at", "person", "verb", "target", "sentence", "details"]
     rows = entries.iterator(BATCH)
     while batch := list(islice(rows, BATCH)):
         people = people_in(batch)
@@ -145,5 +136,4 @@ def _lines(entries: QuerySet[AuditEvent]) -> Iterator[str]:
             details = json.dumps(event.details, ensure_ascii=False, sort_keys=True)
             with override("en"):
                 sentence = say(event, people)
-            cells = [event.at.isoformat(), who, event.verb, event.target, sentence, details]
-            yield writer.writerow([csv_cell(cell) for cell in cells])
+            yield [event.at.isoformat(), who, event.verb, event.target, sentence, details]

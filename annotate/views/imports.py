@@ -1,20 +1,18 @@
 """Files on their way in."""
 
-import csv
-from collections.abc import Iterator
+from itertools import chain
 
 from django.core.paginator import Paginator
-from django.http import HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.exporting import csv_cell
 from annotate.forms.imports import ImportForm
-from annotate.models import Import
 from annotate.services.imports import cancel_import, create_import
+from annotate.spreadsheets import csv_file
 from annotate.tasks import run_import
 
 SHOWN = 100
@@ -60,21 +58,9 @@ def import_(request: ProjectRequest, pk: int) -> HttpResponseBase:
 def import_refused(request: ProjectRequest, pk: int) -> HttpResponseBase:
     """Every refused row that was kept, as CSV."""
     job = get_object_or_404(request.membership.project.imports, pk=pk)
-    response = StreamingHttpResponse(_refused_lines(job), content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="import-{job.pk}-refused.csv"'
-    return response
-
-
-class _Echo:
-    def write(self, line: str) -> str:
-        return line
-
-
-def _refused_lines(job: Import) -> Iterator[str]:
-    writer = csv.writer(_Echo())
-    yield writer.writerow(["line", "field", "reason", "excerpt"])
-    for row in job.refused.order_by("line", "pk").iterator(1000):
-        yield writer.writerow([row.line, csv_cell(row.field), csv_cell(row.reason), csv_cell(row.excerpt)])
+    refused = job.refused.order_by("line", "pk").iterator(1000)
+    rows = ([row.line, row.field, row.reason, row.excerpt] for row in refused)
+    return csv_file(f"import-{job.pk}-refused", chain([["line", "field", "reason", "excerpt"]], rows))
 
 
 @require_POST

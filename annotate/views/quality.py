@@ -1,6 +1,5 @@
 """How good the rankings are: the report's page, its figures as files, and the rankings behind each number."""
 
-import csv
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -15,10 +14,10 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.figures import Figure, Links, People, biases, number
 from annotate.figures import agreement as agreed
 from annotate.figures import annotators as annotating
-from annotate.formats.exporting import csv_cell
 from annotate.forms.quality import FilterForm, QualityForm
 from annotate.models import Project, QualityReport, RankingTask
 from annotate.services.reports import latest_report, request_report
+from annotate.spreadsheets import csv_file
 
 from .quality_tasks import LISTS
 
@@ -183,15 +182,4 @@ def figure_file(
         drawn = HttpResponse(figure.chart.draw(standalone=True), content_type="image/svg+xml")
         drawn["Content-Disposition"] = f'attachment; filename="{name}.svg"'
         return drawn
-    writer = csv.writer(_Echo())
-    lines = (writer.writerow([csv_cell(value) for value in row]) for row in figure.table())
-    response = StreamingHttpResponse(lines, content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="{name}.csv"'
-    return response
-
-
-class _Echo:
-    """A file whose `write` returns the text, so that a csv.writer can feed a stream."""
-
-    def write(self, text: str) -> str:
-        return text
+    return csv_file(name, figure.table())

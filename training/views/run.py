@@ -1,8 +1,6 @@
 """One run: its page, live while it goes on, and what can be done with it."""
 
-import csv
 import json
-from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
@@ -13,6 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
+from annotate.spreadsheets import csv_file
 from training.charts import charts_of
 from training.metrics import final_figures
 from training.models import Run
@@ -100,23 +99,8 @@ def _table(found: Run) -> dict[str, Any]:
 def run_metrics(request: ProjectRequest, pk: int) -> StreamingHttpResponse:
     found = _run(request, pk)
     names, rows = all_rows(found)
-    # A leading =, +, - or @ would be a formula to a spreadsheet.
-    header: list[Any] = ["step", *(f"'{name}" if name[:1] in "=+-@" else name for name in names)]
-    lines: Iterable[list[Any]] = chain(
-        [header], ([step, *(values.get(name) for name in names)] for step, values in rows)
-    )
-    writer = csv.writer(_Echo())
-    parts = (writer.writerow(line) for line in lines)
-    response = StreamingHttpResponse(parts, content_type="text/csv; charset=utf-8")
-    response["Content-Disposition"] = f'attachment; filename="run-{found.pk}-metrics.csv"'
-    return response
-
-
-class _Echo:
-    """A file whose `write` returns the text, so that a csv.writer can feed a stream."""
-
-    def write(self, text: str) -> str:
-        return text
+    figures = ([step, *(values.get(name) for name in names)] for step, values in rows)
+    return csv_file(f"run-{found.pk}-metrics", chain([["step", *names]], figures))
 
 
 @require_safe
