@@ -6,6 +6,7 @@ stylesheet overrides by class (`.chart-line-1`, `.chart-bar` …) where it knows
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from django.utils.html import format_html
@@ -44,7 +45,7 @@ CELL = 34
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chart:
+class Chart(ABC):
     """What every figure has. `key` names it on its page and in its file's name; units of size are SVG's own."""
 
     key: str
@@ -56,8 +57,9 @@ class Chart:
         return 480, 260
 
     @property
+    @abstractmethod
     def body(self) -> SafeString:
-        raise NotImplementedError
+        """What the figure shows, without its frame and title."""
 
     @property
     def svg(self) -> SafeString:

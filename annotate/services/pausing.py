@@ -5,23 +5,16 @@ from statistics import fmean
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.models import Assignment, Membership, Project, Ranking, RankingTask, User, record
+from annotate.models import Assignment, Membership, Ranking, RankingTask, User, record
 
 from .assignments import Refused, held_assignment, lock_membership, release_person
 from .serving import must_practise, read_practice, settle_practice
 
 PauseReason = Membership.PauseReason
-
-
-def paused_members(project: Project) -> QuerySet[Membership]:
-    """Who is given no tasks just now, longest first."""
-    return (
-        project.memberships.present().filter(paused_at__isnull=False).select_related("user").order_by("paused_at", "pk")
-    )
 
 
 def judge(*, membership: Membership, task: RankingTask) -> None:

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from annotate.models import PRIORITY_MAX, Assignment, Membership, Project, RankingTask, User, record
 
-from .serving import gets_gold
+from .serving import COUNT_LEASE, HAND_OUT, gets_gold
 
 # How many free tasks are looked at from the top of the queue, and from one's own place in it.
 HEAD, AHEAD = 32, 64
@@ -71,25 +71,15 @@ WITH taken AS MATERIALIZED (
         ORDER BY {ORDER} LIMIT 1 FOR UPDATE OF t SKIP LOCKED
     ) anywhere
     LIMIT 1
-), counted AS (
-    UPDATE annotate_rankingtask t SET leased = t.leased + 1 FROM taken WHERE t.id = taken.id RETURNING t.id
-), moved AS (
+), {COUNT_LEASE}, moved AS (
     UPDATE annotate_membership m SET served = m.served + %(turns)s,
         queue_place = CASE WHEN taken.part < 2 THEN m.queue_place ELSE jsonb_build_object(
             'priority', -taken.priority, 'disagreement', -taken.disagreement, 'ranked', taken.ranked, 'task', taken.id,
             'steps', CASE taken.part WHEN 2 THEN %(steps)s + 1 ELSE 0 END) END
     FROM taken WHERE m.id = %(membership)s AND (taken.part > 1 OR %(turns)s > 0)
 )
-INSERT INTO annotate_assignment
-    (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
-SELECT %(project)s, counted.id, %(annotator)s, 'leased', %(lease_until)s,
-    (SELECT array_agg(completion_id ORDER BY random()) FROM annotate_taskcompletion WHERE task_id = counted.id),
-    gen_random_uuid(), %(now)s
-FROM counted
-ON CONFLICT (task_id, annotator_id) DO UPDATE
-    SET state = 'leased', lease_until = excluded.lease_until, opened_at = excluded.opened_at, ended_at = NULL
-RETURNING annotate_assignment.*
-"""  # noqa: S608  # constants of this file
+{HAND_OUT}
+"""  # noqa: S608  # constants
 
 
 def take_next(membership: Membership, lease_until: datetime) -> Assignment | None:

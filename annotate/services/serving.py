@@ -17,7 +17,21 @@ LEASE_TRIES = 3
 # Counts move under the task's lock, as everywhere. Gold comes to each person in an order of their own, and nobody waits for it;
 # practice comes in one order to all, so it waits for the few milliseconds that somebody else holds the task's row. Whoever waits
 # holds no task's lock: practice is never leased inside of a submission.
-LEASE_KNOWN = """
+# How a statement that has chosen a task in `taken` counts the lease on it, and hands it out.
+COUNT_LEASE = """counted AS (
+    UPDATE annotate_rankingtask t SET leased = t.leased + 1 FROM taken WHERE t.id = taken.id RETURNING t.id
+)"""
+HAND_OUT = """INSERT INTO annotate_assignment
+    (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
+SELECT %(project)s, counted.id, %(annotator)s, 'leased', %(lease_until)s,
+    (SELECT array_agg(completion_id ORDER BY random()) FROM annotate_taskcompletion WHERE task_id = counted.id),
+    gen_random_uuid(), %(now)s
+FROM counted
+ON CONFLICT (task_id, annotator_id) DO UPDATE
+    SET state = 'leased', lease_until = excluded.lease_until, opened_at = excluded.opened_at, ended_at = NULL
+RETURNING annotate_assignment.*"""
+
+LEASE_KNOWN = f"""
 WITH taken AS MATERIALIZED (
     SELECT t.id FROM annotate_rankingtask t
     WHERE t.project_id = %(project)s AND t.purpose = %(purpose)s AND t.state = 'open'
@@ -26,21 +40,11 @@ WITH taken AS MATERIALIZED (
         SELECT 1 FROM annotate_assignment a
         WHERE a.task_id = t.id AND a.annotator_id = %(annotator)s AND a.state <> 'expired')
     ORDER BY md5(t.id || ' ' || %(membership)s) LIMIT 1 FOR UPDATE OF t _WAIT_
-), counted AS (
-    UPDATE annotate_rankingtask t SET leased = t.leased + 1 FROM taken WHERE t.id = taken.id RETURNING t.id
-), moved AS (
+), {COUNT_LEASE}, moved AS (
     UPDATE annotate_membership m SET served = m.served + %(turns)s FROM taken WHERE m.id = %(membership)s
 )
-INSERT INTO annotate_assignment
-    (project_id, task_id, annotator_id, state, lease_until, shown_order, token, opened_at)
-SELECT %(project)s, counted.id, %(annotator)s, 'leased', %(lease_until)s,
-    (SELECT array_agg(completion_id ORDER BY random()) FROM annotate_taskcompletion WHERE task_id = counted.id),
-    gen_random_uuid(), %(now)s
-FROM counted
-ON CONFLICT (task_id, annotator_id) DO UPDATE
-    SET state = 'leased', lease_until = excluded.lease_until, opened_at = excluded.opened_at, ended_at = NULL
-RETURNING annotate_assignment.*
-"""
+{HAND_OUT}
+"""  # noqa: S608  # constants of this file
 
 PRACTICE = """
 SELECT t.id, r.accuracy, t.state = 'open' AND coalesce(a.state, 'expired') IN ('expired', 'leased'), a.state = 'flagged'
