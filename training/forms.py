@@ -1,6 +1,6 @@
 """Forms of the training pages. The form of a run is generated from its method's arguments."""
 
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from django import forms
@@ -14,39 +14,7 @@ from annotate.models import DatasetVersion, Project
 from training.models import Checkpoint
 from training.recipes.arguments import METHODS, PACKAGED_MODELS
 
-# What people call the arguments, which bear TRL's names, and their choices.
-LABELS = {
-    "learning_rate": _("Learning rate"),
-    "num_train_epochs": _("Epochs"),
-    "max_steps": _("Most steps"),
-    "per_device_train_batch_size": _("Batch size"),
-    "gradient_accumulation_steps": _("Batches per step"),
-    "max_length": _("Longest text"),
-    "warmup_steps": _("Warm-up steps"),
-    "weight_decay": _("Weight decay"),
-    "gradient_checkpointing": _("Gradient checkpointing"),
-    "seed": _("Seed"),
-    "train_on": _("Train on"),
-    "ties": _("Ties"),
-    "temperature": _("Temperature"),
-    "use_peft": _("LoRA adapter only"),
-    "lora_r": _("LoRA rank"),
-    "lora_alpha": _("LoRA scale"),
-    "lora_dropout": _("LoRA dropout"),
-    "lr_scheduler_type": _("Learning rate schedule"),
-    "max_grad_norm": _("Gradient clipping"),
-    "bf16": _("bfloat16"),
-    "logging_steps": _("Steps between chart points"),
-    "eval_steps": _("Steps between evaluations"),
-    "save_steps": _("Steps between saves"),
-    "beta": _("Hold to the reference (β)"),
-    "center_rewards_coefficient": _("Centring of scores"),
-    "num_generations": _("Completions per prompt"),
-    "num_prompts": _("Prompts"),
-    "top_p": _("Nucleus (top p)"),
-    "max_new_tokens": _("Longest completion"),
-    "batch_size": _("Prompts at once"),
-}
+# What people call the choices of an argument, where they do not go by the field's own name for them.
 CHOICES = {
     "linear": _("linear"),
     "cosine": _("cosine"),
@@ -75,28 +43,28 @@ class RunForm(forms.Form):
     def __init__(self, project: Project, method: str, promoted: Checkpoint | None, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.method = METHODS[method]
-        for role, kind in self.method.inputs.items():
+        for role, wanted in self.method.inputs.items():
             field = CheckpointField(
-                project.checkpoints.filter(kind=kind).order_by("-pk"),
-                label=_("Checkpoint that writes")
-                if self.method.makes == "completions"
-                else _("Checkpoint to start from"),
-                help_text=_("A language model of this project: a base model, or what an earlier run made."),
-                empty_label=None,
+                project.checkpoints.filter(kind=wanted.kind).order_by("-pk"),
+                label=gettext(wanted.label),
+                help_text=gettext(wanted.help),
+                required=wanted.required,
+                empty_label=None if wanted.required else gettext("none"),
             )
             field.promoted = promoted
             self.fields[role] = field
-        if self.method.needs_dataset:
+        if self.method.dataset != "none":
             versions = DatasetVersion.objects.filter(project=project, state=Job.State.SUCCEEDED).order_by("-number")
             self.fields["dataset_version"] = forms.ModelChoiceField(
                 versions,
                 label=_("Dataset version"),
                 help_text=_("The frozen rankings and demonstrations to learn from."),
-                empty_label=None,
+                required=self.method.dataset == "needed",
+                empty_label=None if self.method.dataset == "needed" else gettext("none"),
             )
         hints = get_type_hints(self.method.arguments)
         for item in fields(self.method.arguments):
-            self.fields[item.name] = argument_field(item.name, hints[item.name], item.default, dict(item.metadata))
+            self.fields[item.name] = argument_field(item.name, hints[item.name], default_of(item), dict(item.metadata))
         self.fields["note"] = forms.CharField(
             label=_("Note"), required=False, max_length=200, help_text=_("What this run is meant to find out.")
         )
@@ -128,17 +96,23 @@ class RunForm(forms.Form):
         return {role: self.cleaned_data[role] for role in self.method.inputs if self.cleaned_data.get(role)}
 
 
+def default_of(item: "Field[Any]") -> Any:
+    return item.default if item.default_factory is MISSING else item.default_factory()
+
+
 def argument_field(name: str, hint: Any, default: Any, about: dict[str, Any]) -> forms.Field:
     """The field of one argument. TRL's name stands in the help, for who knows it from there or uses the command line."""
     shared: dict[str, Any] = {
-        "label": LABELS[name],
+        "label": gettext(about["label"]),
         "help_text": format_html("{} <code>{}</code>", gettext(about["help"]), name),
         "initial": default,
     }
     if hint is bool:
         return forms.BooleanField(required=False, **shared)
     if get_origin(hint) is Literal:
-        return forms.ChoiceField(choices=[(choice, CHOICES[choice]) for choice in get_args(hint)], **shared)
+        return forms.ChoiceField(choices=[(choice, CHOICES.get(choice, choice)) for choice in get_args(hint)], **shared)
+    if hint is str:
+        return forms.CharField(required=False, max_length=about["maximum"], **shared)
     shared |= {"min_value": about["minimum"], "max_value": about["maximum"]}
     if hint is int:
         return forms.IntegerField(**shared)

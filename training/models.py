@@ -24,7 +24,10 @@ class Checkpoint(models.Model):
     )
     is_adapter = models.BooleanField(default=False, help_text="LoRA weights on top of `parent`")
     parent = models.ForeignKey("self", null=True, on_delete=models.PROTECT, related_name="children")
-    run = models.OneToOneField("Run", null=True, on_delete=models.PROTECT, related_name="checkpoint")
+    run = models.ForeignKey("Run", null=True, on_delete=models.PROTECT, related_name="checkpoints")
+    output = models.CharField(
+        max_length=20, blank=True, help_text="Which of its run's results this is; empty for the main one"
+    )
     source = models.OneToOneField(
         Source, null=True, on_delete=models.PROTECT, related_name="checkpoint", help_text="Its completions' source"
     )
@@ -34,7 +37,10 @@ class Checkpoint(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "name"], name="checkpoint_name_unique")]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "name"], name="checkpoint_name_unique"),
+            models.UniqueConstraint(fields=["run", "output"], name="checkpoint_output_unique"),
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -79,6 +85,11 @@ class Run(Job):
 
     def __str__(self) -> str:
         return f"{self.method} {self.pk}"
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The main one of those that it made."""
+        return next((made for made in self.checkpoints.all() if not made.output), None)
 
 
 class RunInput(models.Model):

@@ -154,32 +154,36 @@ def _watch(run: Run, child: Child, events: EventCopy, shutting_down: Callable[[]
 
 
 def _succeed(run: Run, folder: Path) -> None:
-    """Register what the recipe made and end the run. A checkpoint comes in the same transaction: never one without the other."""
+    """Register what the recipe made and end the run. Checkpoints come in the same transaction: never one without the other."""
     result = _read_result(folder)
-    makes_weights = METHODS[run.method].makes != "completions"
-    weights = folder / "checkpoint"
-    sha256, size, counts, token = "", 0, {}, run.lease_token
-    if makes_weights:
-        if not any(weights.glob("*.safetensors")):
-            raise RunFailed("crash", gettext_noop("The recipe ended well but left no weights in safetensors."))
-        sha256 = checkpoints.weights_digest(weights, tick=_Ticker(run))
-        size = checkpoints.weights_size(weights)
-    else:
-        counts = _add_completions(run, folder)
+    method, token = METHODS[run.method], run.lease_token
+    made = _weigh(run, folder, result) if method.makes_weights else []
+    if method.makes == "completions":
+        result["completions"] = _add_completions(run, folder)
 
     @transaction.atomic
     def register() -> None:
         run.lease_token = token  # a rolled-back attempt at this has cleared it
         finish(run, Job.State.SUCCEEDED, log_tail=log_tail(run), seconds_left=None, cause="")
-        if makes_weights:
-            checkpoints.register_checkpoint(run, result=result, sha256=sha256, size=size)
-            run.result = result
-        else:
-            run.result = {**result, "completions": counts}
+        for weights in made:
+            checkpoints.register_checkpoint(run, weights, is_adapter=bool(result.get("is_adapter")))
+        run.result = result
         run.save(update_fields=["result"])
 
     persist(register)
     drop_saves(folder)
+
+
+def _weigh(run: Run, folder: Path, result: dict[str, Any]) -> list[checkpoints.Weights]:
+    """What lies in the run's checkpoint folders. Raises RunFailed for one without weights."""
+    made = []
+    for output, metrics in {"": result.get("metrics") or {}, **(result.get("outputs") or {})}.items():
+        place = folder / (f"checkpoint-{output}" if output else "checkpoint")
+        if not any(place.glob("*.safetensors")):
+            raise RunFailed("crash", gettext_noop("The recipe ended well but left no weights in safetensors."))
+        sha256 = checkpoints.weights_digest(place, tick=_Ticker(run))
+        made.append(checkpoints.Weights(output, place.name, metrics, sha256, checkpoints.weights_size(place)))
+    return made
 
 
 def _add_completions(run: Run, folder: Path) -> dict[str, int]:

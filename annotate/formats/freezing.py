@@ -1,6 +1,5 @@
 """Write a project's rankings and demonstrations to Parquet: streamed, whole, the same bytes for the same input."""
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pyarrow.parquet as pq
 from django.db import connection
 
 from annotate import jobs
-from annotate.models import DatasetVersion
+from annotate.models import DatasetVersion, split_of
 from annotate.services.weights import reliability_weights, weight_of
 
 from .selection import DETAILS, DROPPED, IDEAL, KEPT, RANKED, WRITTEN
@@ -69,12 +68,6 @@ class Ranked(NamedTuple):
     reasoning: str
     source: str
     ratings: list[tuple[str, int]]
-
-
-def split_of(prompt_hash: str, test_fraction: float) -> str:
-    """A prompt's side: the same in every version with the same fraction, and never both."""
-    share = int(hashlib.sha256(prompt_hash.encode()).hexdigest()[:8], 16) / 2**32
-    return "test" if share < test_fraction else "train"
 
 
 def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@ from .audit import AuditEvent, record
 from .datasets import DatasetVersion
 from .imports import Import, RefusedRow
 from .projects import DEFAULT_CRITERIA, K_MAX, K_MIN, RATING_MAX, Invitation, Membership, Project
-from .prompts import Completion, Demonstration, Prompt, Source, completion_hash, content_hash
+from .prompts import Completion, Demonstration, Prompt, Source, completion_hash, content_hash, split_of
 from .quality import QualityReport
 from .rankings import RankedCompletion, Ranking
 from .tasks import PRIORITY_MAX, QUEUE_ORDER, Assignment, Flag, KnownOrder, RankingTask, TaskCompletion
@@ -38,4 +38,5 @@ __all__ = [
     "completion_hash",
     "content_hash",
     "record",
+    "split_of",
 ]

@@ -22,6 +22,12 @@ def completion_hash(text: str, reasoning: str = "") -> str:
     return content_hash([reasoning, text] if reasoning else text)
 
 
+def split_of(prompt_hash: str, test_fraction: float) -> str:
+    """A prompt's side: the same in every version with the same fraction, and never both."""
+    share = int(hashlib.sha256(prompt_hash.encode()).hexdigest()[:8], 16) / 2**32
+    return "test" if share < test_fraction else "train"
+
+
 class Prompt(models.Model):
     """The conversation that a model answers. Never changed after it was stored."""
 

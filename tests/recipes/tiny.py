@@ -1,17 +1,17 @@
 """A byte-level tokenizer and a 140,000-parameter Llama made in code, and run folders with planted preferences."""
 
 import json
-import os
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.recipes.forks import Forked, ForkServer
+
 Row = dict[str, Any]
+FORKS = ForkServer()
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -150,17 +150,10 @@ def make_run(
     return path
 
 
-def start(run: Path) -> subprocess.Popen[bytes]:
-    """Starts the recipe as the worker does; its output goes to log.txt."""
+def start(run: Path) -> Forked:
+    """Starts the recipe in a process of its own, as the worker does; its output goes to log.txt."""
     method = json.loads((run / "args.json").read_text())["method"]
-    with (run / "log.txt").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", f"training.recipes.{method}", str(run)],
-            cwd=ROOT,
-            env={**os.environ, **ENVIRONMENT, "PODIUM_HOME": str(run / "home")},
-            stdout=log,
-            stderr=log,
-        )
+    return FORKS.start(method, run, {**ENVIRONMENT, "PODIUM_HOME": str(run / "home")}, run / "log.txt")
 
 
 def finish(run: Path, expect: int = 0) -> None:

@@ -59,16 +59,16 @@ def test_rankings_train_models_whose_completions_are_ranked_next(ready, project,
     policy = start(alice, project, "dpo", base, **SHORT)
     for run in (scorer, policy):
         assert wait_for_end(run, 240) == "succeeded", (run.error, run.log_tail)
-    assert scorer.checkpoint.kind == "reward_model"
-    assert policy.checkpoint.parent == base
+    assert scorer.checkpoints.get().kind == "reward_model"
+    assert policy.checkpoints.get().parent == base
     assert policy.events.filter(kind="metrics").exists()
 
     client = signed_in(alice)
-    client.post(reverse("checkpoint_promote", args=[project.slug, policy.checkpoint.pk]), {"note": "first"})
-    assert promoted_checkpoint(project) == policy.checkpoint
+    client.post(reverse("checkpoint_promote", args=[project.slug, policy.checkpoints.get().pk]), {"note": "first"})
+    assert promoted_checkpoint(project) == policy.checkpoints.get()
     tasks = RankingTask.objects.count()
     short = {"num_prompts": "3", "max_new_tokens": "8", "num_generations": "3", "bf16": ""}
-    generation = start(alice, project, "generate", policy.checkpoint, **short)
+    generation = start(alice, project, "generate", policy.checkpoints.get(), **short)
     assert wait_for_end(generation, 240) == "succeeded", (generation.error, generation.log_tail)
     added = generation.result["completions"]["tasks"]
     assert added > 0
@@ -85,7 +85,7 @@ def test_rankings_train_models_whose_completions_are_ranked_next(ready, project,
         rankings.submit_ranking(
             membership=membership, assignment=locked, token=locked.token, verdict="ranked", places=places
         )
-    assert leased.task.completions.filter(source=policy.checkpoint.source).exists()
+    assert leased.task.completions.filter(source=policy.checkpoints.get().source).exists()
     for path in ("checkpoints", "runs"):
         assert client.get(reverse(path, args=[project.slug])).status_code == 200
 

@@ -20,6 +20,7 @@ from tests.training.conftest import make_checkpoint, queue_run, write_script
 from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS, parse_arguments, to_json
 from training.services.folders import log_path
+from training.services.prompts import least_ranked
 from training.tasks import reap_runs
 
 
@@ -268,9 +269,8 @@ def test_the_command_says_what_is_wrong(project, base, dataset, arguments, said)
 
 
 def test_prompts_that_nobody_ranked_are_answered_first(project, alice, bob, base, dataset):
-    from training.services.generation import prompts_to_answer
 
     fresh = make_task(project, "Never ranked?", ["x", "y"]).prompt
-    chosen = list(prompts_to_answer(project, 3))
-    assert chosen[0] == (fresh.pk, fresh.messages)
+    chosen = list(least_ranked(project)[:3])
+    assert chosen[0] == fresh
     assert len(chosen) == 3

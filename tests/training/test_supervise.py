@@ -40,7 +40,7 @@ def test_a_finished_run_becomes_a_checkpoint_with_its_lineage(script_recipe, bas
     run = queue_run(base, "dpo", dataset)
     attempt(run)
     assert (run.state, run.error, run.progress, run.step, run.total_steps) == ("succeeded", "", 1, 3, 3)
-    checkpoint = run.checkpoint
+    checkpoint = run.checkpoints.get()
     assert checkpoint.parent == base
     assert checkpoint.kind == Checkpoint.Kind.CAUSAL_LM
     assert checkpoint.location == f"storage:runs/{run.pk}/checkpoint"
@@ -72,8 +72,8 @@ def test_the_folder_holds_what_the_recipe_needs(script_recipe, base, dataset):
     assert args["inputs"]["policy"]["base"] == {"location": base.location}
     assert args["inputs"]["policy"]["location"].startswith("folder:/")
     assert (folder / "data/rankings.parquet").read_bytes() == datasets.dataset_files(dataset)[0].read_bytes()
-    assert run.checkpoint.kind == Checkpoint.Kind.REWARD_MODEL
-    assert run.checkpoint.source is None
+    assert run.checkpoints.get().kind == Checkpoint.Kind.REWARD_MODEL
+    assert run.checkpoints.get().source is None
 
 
 @pytest.mark.django_db(transaction=True)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from training.recipes.arguments import AnyArguments, InvalidArguments, parse_arguments
+from training.recipes.arguments import Arguments, InvalidArguments, parse_arguments
 
 INTERRUPTED = 75  # EX_TEMPFAIL: stopped by SIGTERM, may be started again
 NO_SPACE = 74  # EX_IOERR: the one cause that may leave no room for the event that names it
@@ -55,9 +55,9 @@ class RunFolder:
         """Where the trainer keeps its resumable checkpoints."""
         return self.path / "trainer"
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.path / "checkpoint"
+    def checkpoint(self, output: str = "") -> Path:
+        """Where a result's weights go: `checkpoint/`, or `checkpoint-OUTPUT/` for what else a run makes beside its main one."""
+        return self.path / (f"checkpoint-{output}" if output else "checkpoint")
 
     def event(self, kind: str, **values: Any) -> None:
         """Appends one event as a single write, so that whoever tails the file sees whole lines."""
@@ -70,18 +70,21 @@ class RunFolder:
         self.event("note", message=message)
 
     @contextlib.contextmanager
-    def saving_checkpoint(self) -> Iterator[Path]:
+    def saving_checkpoint(self, output: str = "") -> Iterator[Path]:
         """A folder that becomes `checkpoint/` once it is whole: a kill in between leaves no half-written weights."""
-        partial = self.path / "checkpoint.partial"
+        final = self.checkpoint(output)
+        partial = final.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         yield partial
-        shutil.rmtree(self.checkpoint, ignore_errors=True)
-        partial.rename(self.checkpoint)
+        shutil.rmtree(final, ignore_errors=True)
+        partial.rename(final)
 
-    def save_result(self, metrics: dict[str, Any], *, is_adapter: bool = False) -> None:
+    def save_result(self, metrics: dict[str, Any], *, is_adapter: bool = False, **more: Any) -> None:
+        """`outputs` in `more` maps the name of each further checkpoint to its metrics."""
         partial = self.path / "result.json.partial"
-        partial.write_text(json.dumps({"metrics": finite(metrics), "is_adapter": is_adapter}, indent=2))
+        content = {"metrics": finite(metrics), "is_adapter": is_adapter, **more}
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         partial.rename(self.path / "result.json")
 
 
@@ -134,7 +137,7 @@ def _let_go_of_the_log() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _read_args(path: Path, method: str) -> tuple[AnyArguments, dict[str, dict[str, Any]], int]:
+def _read_args(path: Path, method: str) -> tuple[Arguments, dict[str, dict[str, Any]], int]:
     try:
         args = json.loads(path.read_bytes())
         values, inputs = dict(args["arguments"]), dict(args["inputs"])

@@ -187,14 +187,14 @@ def is_whole(checkpoint: Path) -> bool:
     return all(zipfile.is_zipfile(file) for file in (checkpoint / "optimizer.pt", checkpoint / "scheduler.pt"))
 
 
-def save_checkpoint(trainer: Trainer, folder: RunFolder, files: dict[str, str] | None = None) -> None:
-    """Weights (LoRA: the adapter alone), tokenizer, configuration and `files`, as `checkpoint/`.
+def save_checkpoint(trainer: Trainer, folder: RunFolder, files: dict[str, str] | None = None, output: str = "") -> None:
+    """Weights (LoRA: the adapter alone), tokenizer, configuration and `files`, as the checkpoint of this `output`.
 
     Raises RunFailed when the weights are no longer numbers: the last step of all may have spoilt them.
     """
     if not all(torch.isfinite(parameter).all() for parameter in trainer.model.parameters()):
         raise_nan(trainer.state.global_step)
-    with folder.saving_checkpoint() as path:
+    with folder.saving_checkpoint(output) as path:
         trainer.save_model(str(path))
         (path / "training_args.bin").unlink(missing_ok=True)  # a pickle; args.json says the same
         (path / "README.md").unlink(missing_ok=True)  # an empty model card that names this machine's paths

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,23 +166,35 @@ def weights_digest(folder: Path, *, tick: Callable[[], None]) -> str:
     return digest.hexdigest()
 
 
-def register_checkpoint(run: Run, *, result: dict[str, Any], sha256: str, size: int) -> Checkpoint:
-    """The checkpoint that a finished training made, in the transaction that ends the run."""
+@dataclass(frozen=True)
+class Weights:
+    """What a run left in one of its checkpoint folders. `output` is empty for the main one."""
+
+    output: str
+    folder: str
+    metrics: dict[str, Any]
+    sha256: str
+    size: int
+
+
+def register_checkpoint(run: Run, weights: Weights, *, is_adapter: bool) -> Checkpoint:
+    """A checkpoint that a finished training made, in the transaction that ends the run."""
     makes = METHODS[run.method].makes
-    parent = run.run_inputs.select_related("checkpoint").get(role="policy").checkpoint
-    name = _free_name(run.project, f"{run.method}-{run.pk}")
+    policy = run.run_inputs.select_related("checkpoint").filter(role="policy").first()
+    name = _free_name(run.project, "-".join(filter(None, (run.method, weights.output, str(run.pk)))))
     return Checkpoint.objects.create(
         project=run.project,
         name=name,
         kind=makes,
-        location=f"storage:runs/{run.pk}/checkpoint",
-        is_adapter=bool(result.get("is_adapter")),
-        parent=parent,
+        location=f"storage:runs/{run.pk}/{weights.folder}",
+        is_adapter=is_adapter,
+        parent=policy.checkpoint if policy else None,
         run=run,
+        output=weights.output,
         source=new_source(run.project, name) if makes == "causal_lm" else None,
-        metrics=result.get("metrics") or {},
-        sha256=sha256,
-        size=size,
+        metrics=weights.metrics,
+        sha256=weights.sha256,
+        size=weights.size,
     )
 
 

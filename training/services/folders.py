@@ -19,7 +19,7 @@ from training.recipes.arguments import METHODS
 
 from .datasets import dataset_files
 from .failures import RunFailed
-from .generation import prompts_to_answer
+from .prompts import prompts_of
 from .saves import link, take_over_saves
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
@@ -99,7 +99,7 @@ def lay_folder(run: Run, folder: Path) -> None:
     earlier = None if (folder / "args.json").exists() else _resumable(run)
     if earlier and (step := take_over_saves(run_folder(earlier), folder)):
         _note(folder, f"Goes on from step {step} of run {earlier.pk}.")
-    if METHODS[run.method].makes == "completions" and not (data / "prompts.jsonl").exists():
+    if METHODS[run.method].prompts != "none" and not (data / "prompts.jsonl").exists():
         _write_prompts(run, data / "prompts.jsonl")
     inputs = {item.role: model_of(item.checkpoint) for item in run.run_inputs.select_related("checkpoint__parent")}
     arguments = {
@@ -152,6 +152,6 @@ def _replace(path: Path, text: str) -> None:
 def _write_prompts(run: Run, path: Path) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
-        for pk, messages in prompts_to_answer(run.project, run.arguments["num_prompts"]):
-            file.write(json.dumps({"prompt_id": pk, "prompt": messages}, ensure_ascii=False) + "\n")
+        for row in prompts_of(run):
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
     partial.replace(path)

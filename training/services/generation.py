@@ -1,4 +1,4 @@
-"""Which prompts a generation answers, and what becomes of its completions."""
+"""What becomes of the completions that a generation has written."""
 
 import json
 from collections.abc import Iterator
@@ -6,25 +6,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from django.db.models import Count, OuterRef, Subquery
-from django.db.models.functions import Coalesce
-
-from annotate.models import Project, Prompt, Ranking, RankingTask
 from annotate.services.completions import Generated
 from training.models import Run
 
 PROMPTS_AT_ONCE = 200
-
-
-def prompts_to_answer(project: Project, limit: int) -> Iterator[tuple[int, list[dict[str, str]]]]:
-    """(id, messages) of the prompts with the fewest rankings, then the fewest tasks, then the oldest."""
-    rankings = Ranking.objects.current().filter(task__prompt=OuterRef("pk")).order_by()
-    tasks = RankingTask.objects.filter(prompt=OuterRef("pk")).order_by()
-    counted = Prompt.objects.filter(project=project).annotate(
-        n_rankings=Coalesce(Subquery(rankings.values("task__prompt").annotate(n=Count("pk")).values("n")), 0),
-        n_tasks=Coalesce(Subquery(tasks.values("prompt").annotate(n=Count("pk")).values("n")), 0),
-    )
-    return counted.order_by("n_rankings", "n_tasks", "pk").values_list("pk", "messages")[:limit].iterator()
 
 
 def read_batches(run: Run, folder: Path, *, start: int) -> Iterator[tuple[int, list[Generated]]]:

@@ -43,7 +43,7 @@ def start_run(
     errors.update(_wrong_inputs(project, chosen, inputs))
     if error_text := _wrong_dataset(project, chosen, dataset_version, frozen):
         errors["dataset_version"] = error_text
-    if not chosen.needs_dataset and not project.prompts.exists():
+    if chosen.prompts != "none" and not project.prompts.exists():
         errors["num_prompts"] = _("The project has no prompts yet. Import some first.")
     if errors:
         raise InvalidArguments(errors)
@@ -64,15 +64,16 @@ def start_run(
 
 def _wrong_inputs(project: Project, method: Method, inputs: dict[str, Checkpoint]) -> dict[str, str]:
     errors = {role: _("This method takes no such checkpoint.") for role in inputs if role not in method.inputs}
-    for role, kind in method.inputs.items():
+    for role, wanted in method.inputs.items():
         checkpoint = inputs.get(role)
         if checkpoint is None:
-            errors[role] = _("Choose a checkpoint.")
+            if wanted.required:
+                errors[role] = _("Choose a checkpoint.")
         elif checkpoint.project_id != project.pk:
             errors[role] = _("This checkpoint belongs to another project.")
-        elif checkpoint.kind != kind:
+        elif checkpoint.kind != wanted.kind:
             errors[role] = _("It must be of the kind “%(wanted)s”; %(name)s is of the kind “%(found)s”.") % {
-                "wanted": Checkpoint.Kind(kind).label,
+                "wanted": Checkpoint.Kind(wanted.kind).label,
                 "name": checkpoint.name,
                 "found": Checkpoint.Kind(checkpoint.kind).label,
             }
@@ -84,10 +85,10 @@ def _wrong_inputs(project: Project, method: Method, inputs: dict[str, Checkpoint
 
 
 def _wrong_dataset(project: Project, method: Method, version: DatasetVersion | None, arguments: dict[str, Any]) -> str:
-    if not method.needs_dataset:
+    if method.dataset == "none":
         return _("This method takes no dataset.") if version else ""
     if version is None:
-        return _("Choose a dataset version.")
+        return _("Choose a dataset version.") if method.dataset == "needed" else ""
     if version.project_id != project.pk:
         return _("This dataset version belongs to another project.")
     if version.state != Job.State.SUCCEEDED:

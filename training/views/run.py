@@ -27,7 +27,7 @@ NOTES = 20
 
 
 def _run(request: ProjectRequest, pk: int) -> Run:
-    rows = Run.objects.select_related("dataset_version", "created_by", "checkpoint", "retry_of")
+    rows = Run.objects.select_related("dataset_version", "created_by", "retry_of")
     run: Run = get_object_or_404(rows, project=request.membership.project, pk=pk)
     return run
 
@@ -58,7 +58,8 @@ def run(request: ProjectRequest, pk: int) -> HttpResponse:
         "configuration": json.dumps(found.arguments, indent=2),
         "inputs": found.run_inputs.select_related("checkpoint"),
         "dataset": found.dataset_version,
-        "checkpoint": getattr(found, "checkpoint", None),
+        "checkpoint": found.checkpoint,
+        "checkpoints": found.checkpoints.order_by("pk"),
         "retries": found.retries.order_by("pk"),
         "failure_title": TITLES.get(found.cause, TITLES["crash"]),
         "advice": ADVICE.get(found.cause, ADVICE["crash"]),

@@ -14,7 +14,7 @@ from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.forms import RunFilterForm, RunForm
 from training.models import Run
-from training.recipes.arguments import METHODS, InvalidArguments
+from training.recipes.arguments import METHODS, InvalidArguments, Method
 from training.services.checkpoints import promoted_checkpoint
 from training.services.estimates import estimate_run
 from training.services.runs import start_run
@@ -29,7 +29,7 @@ COMPARED_FIRST = ("eval_accuracy", "eval_loss", "accuracy", "loss", "train_loss"
 def runs(request: ProjectRequest) -> HttpResponse:
     project = request.membership.project
     form = RunFilterForm(request.GET)
-    rows = project.runs.select_related("dataset_version", "created_by", "checkpoint").order_by("-id")
+    rows = project.runs.select_related("dataset_version", "created_by").prefetch_related("checkpoints").order_by("-id")
     if form.is_valid():
         rows = rows.filter(**{name: value for name, value in form.cleaned_data.items() if value})
     page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
@@ -99,12 +99,18 @@ def run_new(request: ProjectRequest, method: str) -> HttpResponse:
         "method": METHODS[method],
         "form": form,
         "estimate": _estimate(project, form),
-        "has_checkpoints": project.checkpoints.filter(kind__in=METHODS[method].inputs.values()).exists(),
+        "lacking": _lacking(project, METHODS[method]),
         "has_datasets": project.dataset_versions.filter(state=Job.State.SUCCEEDED).exists(),
     }
     if request.htmx:
         return render(request, "training/run_new.html#estimate", context)
     return render(request, "training/run_new.html", context, status=422 if form.errors else 200)
+
+
+def _lacking(project: Project, method: Method) -> set[str]:
+    """The kinds of checkpoint that the method cannot do without, and of which the project has none."""
+    wanted: set[str] = {item.kind for item in method.inputs.values() if item.required}
+    return wanted - set(project.checkpoints.filter(kind__in=wanted).values_list("kind", flat=True))
 
 
 def _initial(request: HttpRequest, project: Project, method: str, promoted: Any) -> dict[str, Any]:
@@ -114,16 +120,18 @@ def _initial(request: HttpRequest, project: Project, method: str, promoted: Any)
         roles = {item.role: item.checkpoint_id for item in run.run_inputs.all()}
         return {**run.arguments, **roles, "dataset_version": run.dataset_version_id, "note": run.note}
     initial: dict[str, Any] = {}
-    for role, kind in METHODS[method].inputs.items():
+    for role, wanted in METHODS[method].inputs.items():
         asked = request.GET.get(role, "")
-        newest = project.checkpoints.filter(kind=kind).order_by("-pk").first()
-        initial[role] = (
-            int(asked) if asked.isdecimal() else (promoted if promoted and promoted.kind == kind else newest)
-        )
+        if asked.isdecimal():
+            initial[role] = int(asked)
+        elif wanted.required:
+            newest = project.checkpoints.filter(kind=wanted.kind).order_by("-pk").first()
+            initial[role] = promoted if promoted and promoted.kind == wanted.kind else newest
     versions = DatasetVersion.objects.filter(project=project, state=Job.State.SUCCEEDED)
     number = request.GET.get("dataset", "")
     chosen = versions.filter(number=int(number)).first() if number.isdecimal() else None
-    initial["dataset_version"] = chosen or versions.order_by("-number").first()
+    if METHODS[method].dataset == "needed" or chosen:
+        initial["dataset_version"] = chosen or versions.order_by("-number").first()
     if METHODS[method].makes == "completions":
         initial["num_generations"] = project.completions_per_task
     return initial
