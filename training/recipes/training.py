@@ -33,7 +33,7 @@ SAMPLE_TOKENS = 48
 
 
 def configure(
-    config: type[Any], folder: RunFolder, arguments: ours.TrainingArguments, evaluation: Dataset, **extra: Any
+    config: type[Any], folder: RunFolder, arguments: ours.TrainerArguments, evaluation: Dataset, **extra: Any
 ) -> Any:
     """TRL's configuration for a method: our arguments bear TRL's names, so each that TRL knows is handed on."""
     known = {field.name for field in fields(config)}

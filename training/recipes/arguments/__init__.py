@@ -7,7 +7,7 @@ from dataclasses import Field, asdict, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from . import online, preference, sampling, supervised
-from .base import Arguments, Input, Method, TrainingArguments, _
+from .base import Arguments, Input, Method, TrainerArguments, TrainingArguments, _
 from .preference import DPOArguments, RewardArguments
 from .sampling import GenerateArguments
 from .supervised import SFTArguments
@@ -24,6 +24,7 @@ __all__ = [
     "Method",
     "RewardArguments",
     "SFTArguments",
+    "TrainerArguments",
     "TrainingArguments",
     "parse_arguments",
     "to_json",

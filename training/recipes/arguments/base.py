@@ -34,8 +34,8 @@ class Arguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingArguments(Arguments):
-    """What every training method has."""
+class TrainerArguments(Arguments):
+    """What every training has."""
 
     learning_rate: float = argument(
         1e-5, _("Learning rate"), _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0
@@ -52,14 +52,6 @@ class TrainingArguments(Arguments):
     )
     max_length: int = argument(
         1024, _("Longest text"), _("Longest prompt with completion, in tokens."), minimum=16, maximum=131_072
-    )
-    use_peft: bool = argument(False, _("LoRA adapter only"), _("Train a LoRA adapter instead of all weights."))
-    lora_r: int = argument(16, _("LoRA rank"), _("Rank of the LoRA matrices."), minimum=1, maximum=1024, advanced=True)
-    lora_alpha: int = argument(
-        32, _("LoRA scale"), _("Scale of the LoRA update."), minimum=1, maximum=4096, advanced=True
-    )
-    lora_dropout: float = argument(
-        0.0, _("LoRA dropout"), _("Dropout on the LoRA path."), minimum=0, maximum=0.9, advanced=True
     )
     warmup_steps: float = argument(
         0.05,
@@ -108,6 +100,20 @@ class TrainingArguments(Arguments):
     )
     seed: int = argument(
         0, _("Seed"), _("Seed of the data order and of new weights."), minimum=0, maximum=2**31 - 1, advanced=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingArguments(TrainerArguments):
+    """What every training has that starts from a checkpoint."""
+
+    use_peft: bool = argument(False, _("LoRA adapter only"), _("Train a LoRA adapter instead of all weights."))
+    lora_r: int = argument(16, _("LoRA rank"), _("Rank of the LoRA matrices."), minimum=1, maximum=1024, advanced=True)
+    lora_alpha: int = argument(
+        32, _("LoRA scale"), _("Scale of the LoRA update."), minimum=1, maximum=4096, advanced=True
+    )
+    lora_dropout: float = argument(
+        0.0, _("LoRA dropout"), _("Dropout on the LoRA path."), minimum=0, maximum=0.9, advanced=True
     )
 
 
