@@ -6,9 +6,10 @@ Fields bear TRL's own names. This package imports neither torch nor Django, so t
 from dataclasses import Field, asdict, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import online, preference, sampling, supervised
-from .base import Arguments, Input, Method, TrainerArguments, TrainingArguments, _
+from . import online, preference, pretraining, sampling, supervised
+from .base import Arguments, Input, InvalidArguments, Method, TrainerArguments, TrainingArguments, _
 from .preference import DPOArguments, RewardArguments
+from .pretraining import PretrainArguments
 from .sampling import GenerateArguments
 from .supervised import SFTArguments
 
@@ -22,6 +23,7 @@ __all__ = [
     "Input",
     "InvalidArguments",
     "Method",
+    "PretrainArguments",
     "RewardArguments",
     "SFTArguments",
     "TrainerArguments",
@@ -34,15 +36,11 @@ SMOLLM2 = "smollm2-135m-instruct"
 # Models that come from PyPI inside a package: the name in `pypi:NAME`, and what people read.
 PACKAGED_MODELS = {SMOLLM2: _("SmolLM2-135M-Instruct (Apache-2.0, about 540 MB once unpacked)")}
 
-METHODS = {method.name: method for family in (supervised, preference, online, sampling) for method in family.METHODS}
-
-
-class InvalidArguments(ValueError):
-    """`errors` maps the name of each wrong field to what is wrong with it."""
-
-    def __init__(self, errors: dict[str, str]) -> None:
-        self.errors = errors
-        super().__init__("; ".join(f"{name}: {error}" for name, error in errors.items()))
+METHODS = {
+    method.name: method
+    for family in (pretraining, supervised, preference, online, sampling)
+    for method in family.METHODS
+}
 
 
 def parse_arguments(method: str, values: dict[str, Any]) -> Arguments:
@@ -60,6 +58,7 @@ def parse_arguments(method: str, values: dict[str, Any]) -> Arguments:
     if errors:
         raise InvalidArguments(errors)
     made: Arguments = cls(**parsed)
+    made.check()
     return made
 
 

@@ -28,9 +28,20 @@ def argument(
     return field(default=default, metadata=about)
 
 
+class InvalidArguments(ValueError):
+    """`errors` maps the name of each wrong field to what is wrong with it."""
+
+    def __init__(self, errors: dict[str, str]) -> None:
+        self.errors = errors
+        super().__init__("; ".join(f"{name}: {error}" for name, error in errors.items()))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
     """What the arguments of every method are. Fields are of type bool, int, float, str, a Literal of texts, or dict[str, float]."""
+
+    def check(self) -> None:
+        """Raises InvalidArguments where values that are right by themselves do not go together."""
 
 
 @dataclass(frozen=True, kw_only=True)
