@@ -199,6 +199,9 @@ def test_the_collator_keeps_rankings_whole():
         # each ranking counts 1/2, times its weight, shared among its pairs
         "weights": [0.5, 0.125, 0.125],
         "tied": [False, False, False],
+        # the same for each completion that wins a pair
+        "choices": [0.0, 0.5, 0.25, 0.0, 0.0],
+        "lengths": [1, 2, 1, 1, 1],
     }
 
 

@@ -2,8 +2,9 @@
 
     python -m training.recipes.dpo RUN_DIR
 
-Paper: DPO (arXiv:2305.18290), equation 7, over all pairs of a ranking. Each completion's log-probability is computed once for
-the policy, and once in the whole run for the reference, which is the policy as it was before training.
+Paper: DPO (arXiv:2305.18290), equation 7, over all pairs of a ranking, or one of the losses of losses.py. Each completion's
+log-probability is computed once for the policy, and once in the whole run for the reference, which is the policy as it was before
+training.
 Departures: annotators' weights; a tie may be half a win for each side.
 
 On TRL's DPOTrainer, overriding `_prepare_dataset`, `_set_signature_columns_if_needed`, `_precompute_ref_logps` and `_compute_loss`
@@ -22,7 +23,8 @@ from trl import DPOConfig, DPOTrainer
 
 from training.recipes.arguments import DPOArguments
 from training.recipes.data import load_rankings
-from training.recipes.listwise import RankingCollator, agreement, bradley_terry, pair_metrics
+from training.recipes.listwise import RankingCollator, agreement, pair_metrics
+from training.recipes.losses import preference_loss
 from training.recipes.models import load_causal_lm, load_tokenizer, lora
 from training.recipes.run_folder import RunFolder, main
 from training.recipes.training import FiniteLoss, RunEvents, Samples, configure, save_checkpoint, train
@@ -59,8 +61,11 @@ class ListwiseDPOTrainer(FiniteLoss, DPOTrainer):
 
     def _compute_loss(self, model: PreTrainedModel, inputs: dict[str, torch.Tensor], return_outputs: bool) -> Any:
         log_probs_N = self.log_probs(model, inputs)
-        rewards_N = self.beta * (log_probs_N - inputs["reference"])
-        loss = bradley_terry(rewards_N, inputs)
+        log_ratios_N = log_probs_N - inputs["reference"]
+        loss = preference_loss(
+            self.loss_types[0], log_ratios_N, inputs["lengths"], inputs, self.beta, self.label_smoothing
+        )
+        rewards_N = self.beta * log_ratios_N.detach()
         metrics = self._metrics["train" if self.model.training else "eval"]
         for name, value in pair_metrics(rewards_N, inputs).items():
             metrics[{"accuracy": "rewards/accuracies", "margin": "rewards/margins"}[name]].append(value)

@@ -39,9 +39,11 @@ class RankingCollator:
 
     In:  [{"ids": [[1, 2], [1, 3, 4]], "prompt_length": 1, "ranks": [2, 1], "weight": 1.0}]
     Out: {"input_ids": [[1, 2, PAD], [1, 3, 4]], "attention_mask": [[1, 1, 0], [1, 1, 1]],
-          "completion_mask": [[0, 1, 0], [0, 1, 1]], "winners": [1], "losers": [0], "weights": [1.0], "tied": [False]}
+          "completion_mask": [[0, 1, 0], [0, 1, 1]], "winners": [1], "losers": [0], "weights": [1.0], "tied": [False],
+          "choices": [0.0, 1.0], "lengths": [1, 2]}
 
-    Pair weights are such that their weighted sum is the mean over each ranking's pairs, then over the rankings.
+    Pair weights are such that their weighted sum is the mean over each ranking's pairs, then over the rankings. `choices` weighs in
+    the same way each completion that wins a pair (Plackett-Luce); `lengths` counts the tokens of each completion.
     `reference` (DPO: K log-probabilities per ranking) passes through, flattened.
     """
 
@@ -51,7 +53,7 @@ class RankingCollator:
     def __call__(self, rankings: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         ids: list[torch.Tensor] = []
         completion_mask: list[torch.Tensor] = []
-        winners, losers, weights, tied = [], [], [], []
+        winners, losers, weights, tied, choices = [], [], [], [], []
         for ranking in rankings:
             first, pairs = len(ids), pairs_of(ranking["ranks"], self.ties)
             total = sum(weight for *_, weight in pairs)
@@ -60,6 +62,11 @@ class RankingCollator:
                 losers.append(first + loser)
                 weights.append(ranking["weight"] * weight / total / len(rankings))
                 tied.append(ranking["ranks"][winner] == ranking["ranks"][loser])
+            chosen = {winner for winner, *_ in pairs}
+            choices += [
+                ranking["weight"] / len(chosen) / len(rankings) if at in chosen else 0.0
+                for at in range(len(ranking["ids"]))
+            ]
             for one in ranking["ids"]:
                 ids.append(torch.tensor(one))
                 completion_mask.append((torch.arange(len(one)) >= ranking["prompt_length"]).long())
@@ -71,6 +78,10 @@ class RankingCollator:
             "losers": torch.tensor(losers, dtype=torch.long),
             "weights": torch.tensor(weights, dtype=torch.float32),
             "tied": torch.tensor(tied, dtype=torch.bool),
+            "choices": torch.tensor(choices, dtype=torch.float32),
+            "lengths": torch.tensor(
+                [len(one) - ranking["prompt_length"] for ranking in rankings for one in ranking["ids"]]
+            ),
         }
         if "reference" in rankings[0]:
             batch["reference"] = torch.tensor([one for ranking in rankings for one in ranking["reference"]])

@@ -2,7 +2,8 @@
 
     python -m training.recipes.reward RUN_DIR
 
-Paper: InstructGPT (arXiv:2203.02155), equation 1: Bradley-Terry over all pairs of a ranking, each completion encoded once.
+Paper: InstructGPT (arXiv:2203.02155), equation 1: Bradley-Terry over all pairs of a ranking, each completion encoded once;
+or Plackett-Luce over the whole order (losses.py).
 Departures: annotators' weights; a tie is half a win for each side (or left out); Llama 2's centre term
 (arXiv:2312.09244, equation 2) keeps scores near zero; the trained scores are scaled to mean 0 and standard deviation 1.
 
@@ -22,6 +23,7 @@ from trl import RewardConfig, RewardTrainer
 from training.recipes.arguments import RewardArguments
 from training.recipes.data import load_rankings
 from training.recipes.listwise import RankingCollator, agreement, bradley_terry, pair_metrics
+from training.recipes.losses import plackett_luce
 from training.recipes.models import load_tokenizer, lora, make_reward_model
 from training.recipes.run_folder import RunFolder, main
 from training.recipes.training import FiniteLoss, RunEvents, configure, save_checkpoint, train
@@ -29,6 +31,10 @@ from training.recipes.training import FiniteLoss, RunEvents, configure, save_che
 
 class ListwiseRewardTrainer(FiniteLoss, RewardTrainer):
     """Takes what data.load_rankings gives, and a RankingCollator."""
+
+    def __init__(self, *args: Any, loss_type: str = "bradley_terry", **kwargs: Any) -> None:
+        self.listwise_loss = {"bradley_terry": bradley_terry, "plackett_luce": plackett_luce}[loss_type]
+        super().__init__(*args, **kwargs)
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -44,7 +50,7 @@ class ListwiseRewardTrainer(FiniteLoss, RewardTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         scores_N = self.scores(model, inputs)
-        loss = bradley_terry(scores_N, inputs)
+        loss = self.listwise_loss(scores_N, inputs)
         if self.args.center_rewards_coefficient:
             sums_P = scores_N[inputs["winners"]] + scores_N[inputs["losers"]]
             loss = loss + self.args.center_rewards_coefficient * (inputs["weights"] * sums_P**2).sum()
@@ -98,6 +104,7 @@ def reward(folder: RunFolder, arguments: RewardArguments) -> None:
         eval_dataset=held_out if len(held_out) else None,
         processing_class=tokenizer,
         peft_config=lora(arguments, "SEQ_CLS"),
+        loss_type=arguments.loss_type,
     )
     train(trainer, folder, RunEvents(folder))
 

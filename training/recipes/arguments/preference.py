@@ -5,6 +5,22 @@ from typing import Literal
 
 from .base import START, Method, TrainingArguments, _, argument
 
+DPOLoss = Literal[
+    "sigmoid",
+    "plackett_luce",
+    "ipo",
+    "hinge",
+    "robust",
+    "sigmoid_norm",
+    "exo_pair",
+    "nca_pair",
+    "bco_pair",
+    "sppo_hard",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class RewardArguments(TrainingArguments):
@@ -13,6 +29,12 @@ class RewardArguments(TrainingArguments):
     )
     ties: Literal["half", "drop"] = argument(
         "half", _("Ties"), _("A tie is a pair won half by each side, or is left out of the loss.")
+    )
+    loss_type: Literal["bradley_terry", "plackett_luce"] = argument(
+        "bradley_terry",
+        _("Loss"),
+        _("Over all pairs of a ranking (Bradley-Terry), or over its order as a whole (Plackett-Luce)."),
+        advanced=True,
     )
     center_rewards_coefficient: float = argument(
         0.01,
@@ -38,6 +60,21 @@ class DPOArguments(TrainingArguments):
     )
     ties: Literal["half", "drop"] = argument(
         "drop", _("Ties"), _("A tie is a pair won half by each side, or is left out of the loss.")
+    )
+    loss_type: DPOLoss = argument(
+        "sigmoid",
+        _("Loss"),
+        _(
+            "DPO's own (sigmoid), another over all pairs of a ranking, or one over its order as a whole (plackett_luce)."
+        ),
+    )
+    label_smoothing: float = argument(
+        0.1,
+        _("Share of flipped preferences (ε)"),
+        _("How many preferences are taken to be the wrong way round. For the losses robust and exo_pair alone."),
+        minimum=0.001,
+        maximum=0.49,
+        advanced=True,
     )
 
 
