@@ -1,7 +1,8 @@
-"""Runs and the checkpoints that they make."""
+"""Runs, the checkpoints that they make, and the pipelines that they are stages of."""
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.jobs import Job
@@ -117,3 +118,123 @@ class RunEvent(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "offset"], name="run_event_unique")]
         indexes = [models.Index(fields=["run", "kind", "step"], name="run_event_by_kind")]
+
+
+class Pipeline(models.Model):
+    """Stages of training that feed each other, as a TOML text (docs/pipelines.md). Each run of it freezes the text."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="pipelines")
+    name = models.CharField(max_length=80)
+    definition = models.TextField()
+    revision = models.PositiveIntegerField(default=1, help_text="Counts the changes of the definition")
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    archived_at = models.DateTimeField(null=True, help_text="From then on nothing starts it")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="pipeline_name_unique")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Trigger(models.Model):
+    """What starts a pipeline by itself: a schedule, or so many new rankings."""
+
+    class Kind(models.TextChoices):
+        SCHEDULE = "schedule", _("By schedule")
+        RANKINGS = "rankings", _("By new rankings")
+
+    class Skip(models.TextChoices):
+        RUNNING = "running", _("a pipeline of the project was running")
+        COOL_DOWN = "cool_down", _("it was resting after the last run")
+        BUDGET = "budget", _("its hours of training were used up")
+        PROJECT = "project", _("the project was not active")
+        REFUSED = "refused", _("the pipeline could not start")
+
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.CASCADE, related_name="triggers")
+    kind = models.CharField(max_length=10, choices=Kind)
+    cron = models.CharField(max_length=100, blank=True, help_text="Five fields, as cron has them")
+    time_zone = models.CharField(max_length=60, blank=True)
+    next_at = models.DateTimeField(null=True, help_text="The schedule's next time")
+    rankings = models.PositiveIntegerField(null=True, help_text="How many new ones start it")
+    counted_from = models.BigIntegerField(default=0, help_text="Rankings with a larger id are new")
+    cool_down_hours = models.FloatField(default=0, help_text="Rest after the end of the pipeline's last run")
+    budget_hours = models.FloatField(
+        null=True, help_text="The pipeline's hours of training in any 7 days; empty: no limit"
+    )
+    paused_at = models.DateTimeField(null=True)
+    fired_at = models.DateTimeField(null=True)
+    skipped_at = models.DateTimeField(null=True, help_text="When it last should have started the pipeline and did not")
+    skipped_because = models.CharField(max_length=10, choices=Skip, blank=True)
+    skipped_error = models.TextField(blank=True)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind="schedule", rankings=None) & ~Q(cron="") & ~Q(time_zone="")
+                | Q(kind="rankings", rankings__gte=1, cron=""),
+                name="trigger_says_when",
+            )
+        ]
+
+
+class PipelineRun(models.Model):
+    """One way through a pipeline's stages. Its definition, and the checkpoints it starts from, are frozen."""
+
+    class State(models.TextChoices):
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    # The project as well, so that the database sees to it that no two of one project run at once.
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="pipeline_runs")
+    pipeline = models.ForeignKey(Pipeline, on_delete=models.PROTECT, related_name="runs")
+    definition = models.TextField()
+    revision = models.PositiveIntegerField()
+    state = models.CharField(max_length=10, choices=State, default=State.RUNNING)
+    cancel_requested = models.BooleanField(default=False)
+    given = models.JSONField(default=dict, help_text="Reference in the definition → id of what it meant at the start")
+    trigger = models.ForeignKey(Trigger, null=True, on_delete=models.SET_NULL, related_name="pipeline_runs")
+    started_because = models.CharField(max_length=10, blank=True, help_text="The trigger's kind; empty: by hand")
+    created_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project"], condition=Q(state="running"), name="pipeline_run_one_at_a_time")
+        ]
+        indexes = [
+            models.Index(fields=["pipeline", "-id"], name="pipeline_run_by_pipeline"),
+            models.Index(fields=["id"], name="pipeline_run_running", condition=Q(state="running")),
+        ]
+
+    @property
+    def is_active(self) -> bool:
+        return self.state == self.State.RUNNING
+
+
+class StageRun(models.Model):
+    """Where a pipeline's run stands with one of its stages, and what that stage made."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        SUCCEEDED = "succeeded", _("Succeeded")
+        FAILED = "failed", _("Failed")
+        CANCELLED = "cancelled", _("Cancelled")
+
+    pipeline_run = models.ForeignKey(PipelineRun, on_delete=models.CASCADE, related_name="stages", db_index=False)
+    name = models.CharField(max_length=40)
+    position = models.PositiveSmallIntegerField(help_text="Its place in the definition")
+    state = models.CharField(max_length=10, choices=State, default=State.WAITING)
+    run = models.OneToOneField(Run, null=True, on_delete=models.PROTECT, related_name="stage")
+    dataset_version = models.OneToOneField(DatasetVersion, null=True, on_delete=models.PROTECT, related_name="stage")
+    error = models.TextField(blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["pipeline_run", "name"], name="stage_run_unique")]
