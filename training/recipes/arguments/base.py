@@ -142,6 +142,7 @@ class Input:
 class Method:
     """What a method needs and makes.
 
+    `outputs` names the reward models that it may make beside its main result, each by an argument that is on or off.
     `prompts`: which of the project's prompts are laid into data/prompts.jsonl: "least_ranked" first, or "all" in an order that
     is the same for every run, each with its reference answer and its side of the split.
     """
@@ -155,6 +156,7 @@ class Method:
     dataset: Literal["needed", "optional", "none"] = "needed"
     prompts: Literal["none", "least_ranked", "all"] = "none"
     queue: Literal["gpu", "generate"] = "gpu"
+    outputs: tuple[str, ...] = ()
 
     @property
     def module(self) -> str:
