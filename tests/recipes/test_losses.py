@@ -51,9 +51,9 @@ def test_the_losses_stay_numbers_far_from_the_reference():
         for far in (-2000.0, 2000.0):
             ratios = torch.tensor([far, -far], requires_grad=True)
             loss = preference_loss(loss_type, ratios, torch.tensor([3, 4]), batch, 0.1, 0.1)
-            loss.backward()
+            (gradient,) = torch.autograd.grad(loss, ratios)
             assert torch.isfinite(loss), loss_type
-            assert torch.isfinite(ratios.grad).all(), loss_type
+            assert torch.isfinite(gradient).all(), loss_type
 
 
 def a_batch(ranks, ties, weight=1.0):
@@ -93,8 +93,8 @@ def test_for_two_completions_plackett_luce_is_bradley_terry(ranks, ties):
     for loss in (plackett_luce, bradley_terry):
         scores = torch.tensor([0.7, -0.4], requires_grad=True)
         value = loss(scores, a_batch(ranks, ties, weight=0.5))
-        value.backward()
-        sides.append([value.item(), *scores.grad.tolist()])
+        (gradient,) = torch.autograd.grad(value, scores)
+        sides.append([value.item(), *gradient.tolist()])
     assert sides[0] == pytest.approx(sides[1], abs=1e-6)
 
 
@@ -106,7 +106,7 @@ def test_each_ranking_counts_once_under_plackett_luce_however_long_it_is():
     scores = torch.tensor([0.1, 0.9, -0.3, 0.2, 0.6])
     together = plackett_luce(scores, RankingCollator(0, "drop")(rankings))
     apart = [
-        plackett_luce(one, RankingCollator(0, "drop")([ranking]))
+        plackett_luce(one, RankingCollator(0, "drop")([ranking])).item()
         for one, ranking in zip(scores.split([2, 3]), rankings, strict=True)
     ]
-    assert together.item() == pytest.approx(sum(apart).item() / 2, abs=1e-6)
+    assert together.item() == pytest.approx(sum(apart) / 2, abs=1e-6)
