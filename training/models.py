@@ -69,6 +69,7 @@ class Run(Job):
     dataset_version = models.ForeignKey(DatasetVersion, null=True, on_delete=models.PROTECT, related_name="runs")
     inputs = models.ManyToManyField(Checkpoint, through="RunInput", related_name="used_by")
     retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+    stage = models.ForeignKey("StageRun", null=True, on_delete=models.PROTECT, related_name="runs")
     note = models.CharField(max_length=200, blank=True)
     created_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
     step = models.PositiveIntegerField(default=0)
@@ -199,6 +200,7 @@ class PipelineRun(models.Model):
     cancel_requested = models.BooleanField(default=False)
     given = models.JSONField(default=dict, help_text="Reference in the definition → id of what it meant at the start")
     trigger = models.ForeignKey(Trigger, null=True, on_delete=models.SET_NULL, related_name="pipeline_runs")
+    rankings_until = models.BigIntegerField(default=0, help_text="Rankings with a larger id came after the start")
     started_because = models.CharField(max_length=10, blank=True, help_text="The trigger's kind; empty: by hand")
     created_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(default=timezone.now)
@@ -232,9 +234,18 @@ class StageRun(models.Model):
     name = models.CharField(max_length=40)
     position = models.PositiveSmallIntegerField(help_text="Its place in the definition")
     state = models.CharField(max_length=10, choices=State, default=State.WAITING)
-    run = models.OneToOneField(Run, null=True, on_delete=models.PROTECT, related_name="stage")
     dataset_version = models.OneToOneField(DatasetVersion, null=True, on_delete=models.PROTECT, related_name="stage")
     error = models.TextField(blank=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["pipeline_run", "name"], name="stage_run_unique")]
+
+    @property
+    def run(self) -> Run | None:
+        """Its newest run; a resumed stage has several."""
+        return max(self.runs.all(), key=lambda run: run.pk, default=None)
+
+    @property
+    def job(self) -> Job | None:
+        """What works on it in the background."""
+        return self.run or self.dataset_version

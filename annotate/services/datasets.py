@@ -90,14 +90,17 @@ class NothingToFreeze(Exception):
 def create_version(
     *,
     project: Project,
-    user: User,
+    user: User | None,
     note: str = "",
     test_fraction: float = 0.1,
     as_of: datetime | None = None,
     filters: Filters | None = None,
     max_attempts: int = 3,
 ) -> DatasetVersion:
-    """Queue a version with the project's next number. ValueError for a test fraction outside 0 to 0.5."""
+    """Queue a version with the project's next number. ValueError for a test fraction outside 0 to 0.5.
+
+    Without a user Podium itself builds it, on behalf of whoever made the project.
+    """
     if not 0 <= test_fraction <= 0.5:
         raise ValueError(f"test_fraction must be from 0 to 0.5, not {test_fraction}")
     # Foreign keys to the project need only its key, so only other new versions wait.
@@ -110,7 +113,7 @@ def create_version(
         as_of=as_of or timezone.now(),
         filters=(filters or Filters()).to_json(),
         test_fraction=test_fraction,
-        created_by=user,
+        created_by=user or project.created_by,
         max_attempts=max_attempts,
     )
     record(user, "dataset.started", f"dataset:{version.number}", project=project)
