@@ -100,6 +100,7 @@ def batch_seed(seed: int, run: int, start: int) -> int:
 
 
 def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
+    """{"prompt_id", "prompt": messages, "answer": the reference answer or "", "split": "train" | "test"} for each, in the file's order."""
     file = folder.data / "prompts.jsonl"
     if not file.is_file():
         raise RunFailed("no_data", "The run has no prompts: data/prompts.jsonl is missing.")
@@ -108,7 +109,9 @@ def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
     for number, line in enumerate(file.open("rb"), start=1):
         try:
             row = json.loads(line)
-            prompts.append({"prompt_id": row["prompt_id"], "prompt": [dict(message) for message in row["prompt"]]})
+            messages = [dict(message) for message in row["prompt"]]
+            answer, split = str(row.get("answer") or ""), row.get("split", "train")
+            prompts.append({"prompt_id": row["prompt_id"], "prompt": messages, "answer": answer, "split": split})
         except (ValueError, KeyError, TypeError) as error:
             raise RunFailed("bad_dataset", f"Line {number} of data/prompts.jsonl is no prompt: {error!r}") from error
     if not prompts:

@@ -8,8 +8,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from . import online, preference, pretraining, sampling, supervised
 from .base import Arguments, Input, InvalidArguments, Method, TrainerArguments, TrainingArguments, _
+from .online import GRPOArguments, OnlineArguments, RLOOArguments
 from .preference import DPOArguments, RewardArguments
 from .pretraining import PretrainArguments
+from .rewards import ScoringArguments
 from .sampling import GenerateArguments
 from .supervised import SFTArguments
 
@@ -19,13 +21,17 @@ __all__ = [
     "SMOLLM2",
     "Arguments",
     "DPOArguments",
+    "GRPOArguments",
     "GenerateArguments",
     "Input",
     "InvalidArguments",
     "Method",
+    "OnlineArguments",
     "PretrainArguments",
+    "RLOOArguments",
     "RewardArguments",
     "SFTArguments",
+    "ScoringArguments",
     "TrainerArguments",
     "TrainingArguments",
     "parse_arguments",

@@ -1,21 +1,18 @@
 """Learning from the policy's own completions, scored by rewards."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from .base import Input, Method, TrainingArguments, _, argument
+from .base import START, Input, InvalidArguments, Method, TrainingArguments, _, argument
+from .rewards import JUDGE, REWARD_MODEL, ScoringArguments
 
-REWARD_MODEL = Input(
-    "reward_model",
-    _("Reward model"),
-    _("Scores the completions. Needed where the rewards name it."),
-    required=False,
-)
 WATCHDOG = Input(
     "reward_model",
     _("Watchdog"),
     _("A reward model that learned from other rankings. It teaches nothing: it stops the run when its score falls."),
     required=False,
 )
+INPUTS = {"policy": START, "reward_model": REWARD_MODEL, "watchdog": WATCHDOG, "judge": JUDGE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +26,211 @@ class PromptArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineArguments(PromptArguments, TrainingArguments):
+class OnlineArguments(PromptArguments, ScoringArguments, TrainingArguments):
     """What the methods share whose data is what the policy writes."""
 
-    rewards: dict[str, float] = argument(
-        {"reward_model": 1.0}, _("Rewards"), _("Each reward with its weight in the sum."), minimum=-100, maximum=100
+    learning_rate: float = argument(
+        1e-6, _("Learning rate"), _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0
     )
-    num_generations: int = argument(8, _("Completions per prompt"), _("Completions per prompt."), minimum=2, maximum=64)
-    max_completion_length: int = argument(
-        256, _("Longest completion"), _("Longest completion, in tokens."), minimum=1, maximum=32_768
+    num_generations: int = argument(
+        8, _("Completions per prompt"), _("The group that a completion is compared with."), minimum=2, maximum=64
+    )
+    per_device_train_batch_size: int = argument(
+        8, _("Batch size"), _("Completions, not prompts, per step on each device."), minimum=1, maximum=1024
     )
     temperature: float = argument(1.0, _("Temperature"), _("Higher is more varied."), minimum=0.01, maximum=5)
+    top_p: float = argument(
+        1.0,
+        _("Nucleus (top p)"),
+        _("Sample among the likeliest tokens that sum to this. Below 1 the policy that samples is not quite the one that learns."),
+        minimum=0.01,
+        maximum=1,
+        advanced=True,
+    )  # fmt: skip
     beta: float = argument(
         0.04, _("Hold to the reference (β)"), _("How closely the policy is held to the reference: higher is closer."),
         minimum=0, maximum=10,
     )  # fmt: skip
+    num_iterations: int = argument(
+        1, _("Passes over each sample (μ)"), _("How often each completion is learned from."), minimum=1, maximum=64,
+        advanced=True,
+    )  # fmt: skip
+    steps_per_generation: int = argument(
+        0,
+        _("Batches per sampling"),
+        _("Batches that are sampled at once and then learned from one by one; 0 for as many as make a step."),
+        minimum=0,
+        maximum=1024,
+        advanced=True,
+    )
+    epsilon: float = argument(
+        0.2,
+        _("Clipping below (ε)"),
+        _("How far the probability of a completion may fall below what it was when sampled."),
+        minimum=0,
+        maximum=1,
+        advanced=True,
+    )
+    mask_truncated_completions: bool = argument(
+        False,
+        _("Learn from whole completions alone"),
+        _("Completions that the length limit cut off leave the loss."),
+        advanced=True,
+    )
+    eval_steps: int = argument(
+        50,
+        _("Steps between evaluations"),
+        _("Steps between two held-out evaluations."),
+        minimum=1,
+        maximum=100_000,
+        advanced=True,
+    )
+    eval_prompts: int = argument(
+        32,
+        _("Held-out prompts"),
+        _("Most held-out prompts that an evaluation answers, once each; 0 for no evaluation."),
+        minimum=0,
+        maximum=10_000,
+        advanced=True,
+    )
+    use_vllm: bool = argument(
+        False, _("Sample with vLLM"), _("Needs a CUDA device and the package vllm where the run trains."), advanced=True
+    )
+    vllm_mode: Literal["colocate", "server"] = argument(
+        "colocate",
+        _("Where vLLM runs"),
+        _("In the run's own process, or on the server that the worker's VLLM_SERVER_URL names."),
+        advanced=True,
+    )
+    vllm_gpu_memory_utilization: float = argument(
+        0.3,
+        _("Memory for vLLM"),
+        _("Share of the GPU's memory that vLLM takes in the run's own process."),
+        minimum=0.05,
+        maximum=0.95,
+        advanced=True,
+    )
+
+    @property
+    def batches_per_generation(self) -> int:
+        return self.steps_per_generation or self.gradient_accumulation_steps
+
+    @property
+    def prompts_per_generation(self) -> int:
+        """Different prompts that are sampled at once on each device."""
+        return self.per_device_train_batch_size * self.batches_per_generation // self.num_generations
+
+    @property
+    def max_prompt_length(self) -> int:
+        return self.max_length - self.max_completion_length
+
+    def check(self) -> None:
+        if errors := self.errors():
+            raise InvalidArguments(errors)
+
+    def errors(self) -> dict[str, str]:
+        errors = {}
+        sampled = self.per_device_train_batch_size * self.batches_per_generation
+        if sampled % self.num_generations:
+            errors["num_generations"] = (
+                f"must divide the {sampled} completions that are sampled at once: per_device_train_batch_size "
+                f"({self.per_device_train_batch_size}) × batches per sampling ({self.batches_per_generation})"
+            )
+        if self.max_prompt_length < 1:
+            errors["max_completion_length"] = (
+                f"must leave room for a prompt: max_length allows {self.max_length} tokens for both"
+            )
+        if not any(self.rewards.values()):
+            errors["rewards"] = "must name a reward whose weight is not 0"
+        return errors
 
 
-METHODS: tuple[Method, ...] = ()
+@dataclass(frozen=True, kw_only=True)
+class ClippedArguments(OnlineArguments):
+    """For the methods of TRL that clip above apart from below."""
+
+    epsilon_high: float = argument(
+        0.2,
+        _("Clipping above (ε high)"),
+        _("How far it may rise; DAPO recommends 0.28, CISPO 5."),
+        minimum=0,
+        maximum=100,
+        advanced=True,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRPOArguments(ClippedArguments):
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo", "luspo", "vespo"] = argument(
+        "dapo",
+        _("Loss"),
+        _("How tokens are weighed: dapo counts all alike, grpo each completion alike, dr_grpo against the longest completion."),
+    )  # fmt: skip
+    scale_rewards: Literal["group", "batch", "none"] = argument(
+        "group",
+        _("Scale of rewards"),
+        _("Advantages are divided by the spread of rewards in the group or batch, or not at all, as Dr. GRPO has it."),
+    )
+    importance_sampling_level: Literal["token", "sequence"] = argument(
+        "token",
+        _("Ratios"),
+        _("Probability ratios are taken for each token, or for the whole completion, as GSPO has it (with the loss grpo)."),
+        advanced=True,
+    )  # fmt: skip
+
+    def errors(self) -> dict[str, str]:
+        errors = super().errors()
+        whole = self.importance_sampling_level == "sequence"
+        if self.loss_type == "luspo" and not whole:
+            errors["importance_sampling_level"] = "must be sequence with the loss luspo"
+        if whole and self.loss_type not in ("grpo", "sapo", "luspo"):
+            errors["importance_sampling_level"] = (
+                f"must be token with the loss {self.loss_type}: sequence would weigh each completion by its length"
+            )
+        if self.loss_type == "cispo" and self.epsilon_high < 1:
+            errors["epsilon_high"] = "must be at least 1 with the loss cispo, which caps the ratio itself; 5 is usual"
+        return errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLOOArguments(ClippedArguments):
+    num_generations: int = argument(
+        4, _("Completions per prompt"), _("Each is compared with the mean of the others."), minimum=2, maximum=64
+    )
+    beta: float = argument(
+        0.05,
+        _("Hold to the reference (β)"),
+        _("Weight of the divergence from the reference, summed over the completion and taken off its reward."),
+        minimum=0,
+        maximum=10,
+    )
+    normalize_advantages: bool = argument(
+        False,
+        _("Normalise advantages"),
+        _("Bring the advantages of each batch to mean 0 and deviation 1."),
+        advanced=True,
+    )
+
+
+METHODS: tuple[Method, ...] = (
+    Method(
+        name="grpo",
+        title=_("Group relative policy optimisation"),
+        summary=_("Let the policy write several answers to each prompt, and learn from how each compares with the rest."),
+        arguments=GRPOArguments,
+        inputs=INPUTS,
+        makes="causal_lm",
+        dataset="none",
+        prompts="all",
+    ),
+    Method(
+        name="rloo",
+        title=_("REINFORCE leave-one-out"),
+        summary=_("Let the policy write several answers to each prompt, and learn from each against the mean of the others."),
+        arguments=RLOOArguments,
+        inputs=INPUTS,
+        makes="causal_lm",
+        dataset="none",
+        prompts="all",
+    ),
+)  # fmt: skip
