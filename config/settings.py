@@ -198,6 +198,8 @@ RUN_BEAT_SECONDS = env.float("RUN_BEAT_SECONDS", 2.0)
 RUN_GRACE_SECONDS = env.float("RUN_GRACE_SECONDS", 20.0)
 # Folders from which an admin may add a base model.
 MODEL_ROOTS = [Path(root).resolve() for root in env.list("MODEL_ROOTS", [str(PODIUM_HOME / "models")])]
+# Folders in which the texts lie that models are pre-trained on.
+TEXT_ROOTS = [Path(root).resolve() for root in env.list("TEXT_ROOTS", [str(PODIUM_HOME / "texts")])]
 HUB_ENABLED = env.bool("HUB_ENABLED", False)  # recipes may download models from the Hugging Face hub
 
 # -- Logs: one line each, to stderr ------------------------------------------------

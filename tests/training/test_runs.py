@@ -274,3 +274,21 @@ def test_prompts_that_nobody_ranked_are_answered_first(project, alice, bob, base
     chosen = list(least_ranked(project)[:3])
     assert chosen[0] == fresh
     assert len(chosen) == 3
+
+
+def test_texts_are_read_from_the_folders_that_whoever_runs_podium_allows(alice, project, settings, tmp_path):
+    (tmp_path / "texts/stories").mkdir(parents=True)
+    settings.TEXT_ROOTS = [tmp_path / "texts"]
+    address = reverse("run_new", args=[project.slug, "pretrain"])
+    fields = {
+        name: str(value) for name, value in to_json(parse_arguments("pretrain", {})).items() if value is not False
+    }
+    for refused in ("", "stories", "/etc", f"{tmp_path}/texts/../..", f"{tmp_path}/texts/none"):
+        response = signed_in(alice).post(address, fields | {"text_folder": refused})
+        assert response.status_code == 422
+        assert f"Folders there: {tmp_path}/texts/stories." in response.content.decode(), refused
+    assert not Run.objects.exists()
+
+    signed_in(alice).post(address, fields | {"text_folder": f"{tmp_path}/texts/stories"})
+    run = Run.objects.get()
+    assert (run.method, run.state, run.arguments["text_folder"]) == ("pretrain", "queued", f"{tmp_path}/texts/stories")

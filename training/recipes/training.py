@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset
@@ -46,7 +46,7 @@ def configure(
     on_gpu = torch.cuda.is_available()
     return config(
         **{**given, "bf16": bf16},
-        output_dir=str(folder.trainer),
+        output_dir=str(extra.pop("output_dir", folder.trainer)),
         per_device_eval_batch_size=arguments.per_device_train_batch_size,
         eval_strategy="steps" if len(evaluation) else "no",
         save_strategy="steps",
@@ -82,22 +82,39 @@ class Stopping(Exception):
     """Raised at a point where the trainer can be saved, after SIGTERM asked the run to stop."""
 
 
-class RunEvents(TrainerCallback):
-    """Writes progress, metrics and samples to events.jsonl, and leaves the training loop when asked to."""
+class Showing(Protocol):
+    def show(self, step: int) -> None:
+        """Write what the model says now as `sample` events; once for each step."""
+        ...
 
-    def __init__(self, folder: RunFolder, samples: "Samples | None" = None) -> None:
+
+class RunEvents(TrainerCallback):
+    """Writes progress, metrics and samples to events.jsonl, and leaves the training loop when asked to.
+
+    Where a run trains twice, the steps of both are counted as one row: `before` is what the first took, `after` how many steps
+    are to come for each of this training, and `prefix` goes before the names of its metrics.
+    """
+
+    def __init__(
+        self, folder: RunFolder, samples: Showing | None = None, *, before: int = 0, after: float = 0, prefix: str = ""
+    ) -> None:
         self.folder, self.samples = folder, samples
+        self.before, self.after, self.prefix = before, after, prefix
         self.stop = False
+
+    def _progress(self, state: TrainerState) -> None:
+        total = self.before + state.max_steps + round(self.after * state.max_steps)
+        self.folder.event("progress", step=self.before + state.global_step, total=total)
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         self.stop = True
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.folder.event("progress", step=state.global_step, total=state.max_steps)
+        self._progress(state)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
-            self.folder.event("progress", step=state.global_step, total=state.max_steps)
+            self._progress(state)
         if self.stop:
             raise Stopping
 
@@ -110,11 +127,21 @@ class RunEvents(TrainerCallback):
     ) -> None:
         if state.is_world_process_zero and "train_runtime" not in logs:
             numbers = {name: value for name, value in logs.items() if isinstance(value, int | float)}
-            self.folder.event("metrics", step=state.global_step, metrics=finite(numbers))
+            self.folder.event(
+                "metrics", step=self.before + state.global_step, metrics=prefixed(self.prefix, finite(numbers))
+            )
 
     def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.samples and state.is_world_process_zero:
             self.samples.show(state.global_step)
+
+
+def prefixed(prefix: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """With `watchdog/`: loss → watchdog/loss, eval_loss → eval_watchdog/loss, so that held-out figures are known as such."""
+    return {
+        f"eval_{prefix}{name.removeprefix('eval_')}" if name.startswith("eval_") else f"{prefix}{name}": value
+        for name, value in metrics.items()
+    }
 
 
 class Samples:
@@ -148,7 +175,8 @@ class Samples:
 def train(trainer: Trainer, folder: RunFolder, events: RunEvents) -> None:
     """Trains from the last whole checkpoint, or from the start. After SIGTERM: saves, and exits with 75."""
     trainer.add_callback(events)
-    checkpoint = last_whole_checkpoint(folder.trainer)
+    saves = Path(trainer.args.output_dir)
+    checkpoint = last_whole_checkpoint(saves)
     if checkpoint:
         folder.note(f"Resumed from step {checkpoint.name.rpartition('-')[2]}.")
     # A step that has begun is finished first: cut in half it could not be resumed exactly.
@@ -156,7 +184,7 @@ def train(trainer: Trainer, folder: RunFolder, events: RunEvents) -> None:
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Stopping:
-        if not is_whole(folder.trainer / f"checkpoint-{trainer.state.global_step}"):
+        if not is_whole(saves / f"checkpoint-{trainer.state.global_step}"):
             trainer._save_checkpoint(trainer.model, trial=None)
         folder.note(f"Stopped at step {trainer.state.global_step}; the run can go on from here.")
         sys.exit(INTERRUPTED)

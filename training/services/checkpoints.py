@@ -28,7 +28,7 @@ def promoted_checkpoint(project: Project) -> Checkpoint | None:
 
 
 @transaction.atomic
-def promote(*, checkpoint: Checkpoint, user: User, note: str = "") -> Promotion:
+def promote(*, checkpoint: Checkpoint, user: User | None, note: str = "") -> Promotion:
     """From here on `checkpoint` answers the prompts. Promoting an older one is how one rolls back.
 
     Raises ValidationError for a reward model, and for the checkpoint that is promoted already.
@@ -90,17 +90,17 @@ def add_base_model(*, project: Project, name: str, location: str, user: User | N
     return checkpoint
 
 
-def allowed_folder(path: str) -> Path:
-    """The folder, its links followed. Raises ValidationError unless it lies inside one of MODEL_ROOTS."""
-    roots: list[Path] = settings.MODEL_ROOTS
+def allowed_folder(path: str, setting: str = "MODEL_ROOTS") -> Path:
+    """The folder, its links followed. Raises ValidationError unless it lies inside one of the folders that `setting` names."""
+    roots: list[Path] = getattr(settings, setting)
     listed = ", ".join(str(root) for root in roots)
     if "\0" in path or not path.startswith("/"):
         raise ValidationError(_("Write the folder's whole path, from “/” on."))
     folder = Path(path).resolve()
     if not any(folder != root and folder.is_relative_to(root) for root in roots):
         raise ValidationError(
-            _("The folder must lie inside %(roots)s. Whoever runs Podium can allow others with MODEL_ROOTS.")
-            % {"roots": listed}
+            _("The folder must lie inside %(roots)s. Whoever runs Podium can allow others with %(setting)s.")
+            % {"roots": listed, "setting": setting}
         )
     if not folder.is_dir():
         raise ValidationError(_("There is no such folder."))

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -12,6 +13,7 @@ from training.models import Checkpoint, Run, RunInput
 from training.recipes.arguments import METHODS, InvalidArguments, Method, parse_arguments, to_json
 from training.tasks import run as run_task
 
+from .checkpoints import allowed_folder
 from .datasets import dataset_files, training_rows
 from .folders import missing_weights
 
@@ -45,6 +47,8 @@ def start_run(
         errors["dataset_version"] = error_text
     if chosen.prompts != "none" and not project.prompts.exists():
         errors["num_prompts"] = _("The project has no prompts yet. Import some first.")
+    if error_text := _wrong_texts(frozen):
+        errors["text_folder"] = error_text
     if errors:
         raise InvalidArguments(errors)
     run = Run.objects.create(
@@ -105,6 +109,18 @@ def _wrong_dataset(project: Project, method: Method, version: DatasetVersion | N
     return _("Dataset version %(version)s has no ranking in its training split that orders anything.") % {
         "version": version
     }
+
+
+def _wrong_texts(arguments: dict[str, Any]) -> str:
+    if "text_folder" not in arguments:
+        return ""
+    try:
+        allowed_folder(arguments["text_folder"], "TEXT_ROOTS")
+    except ValidationError as error:
+        there = [str(path) for root in settings.TEXT_ROOTS if root.is_dir() for path in root.iterdir() if path.is_dir()]
+        listed = [_("Folders there: %(names)s.") % {"names": ", ".join(sorted(there)[:20])}] if there else []
+        return " ".join([*error.messages, *listed])
+    return ""
 
 
 @transaction.atomic

@@ -1,4 +1,5 @@
-"""What a run keeps only to be resumed: the trainer's checkpoints, the reference's figures, the prompts answered so far."""
+"""What a run keeps only to be resumed: the trainer's checkpoints, the reference's figures, the prompts answered so far, texts
+that were prepared."""
 
 import json
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 REFERENCE = "reference.safetensors"
+PREPARED = "prepared"
 
 
 def take_over_saves(earlier: Path, folder: Path) -> int | None:
@@ -19,13 +21,11 @@ def take_over_saves(earlier: Path, folder: Path) -> int | None:
     """
     if (earlier / REFERENCE).is_file():
         link(earlier / REFERENCE, folder / REFERENCE)
+    if (earlier / PREPARED).is_dir():
+        _link_folder(earlier / PREPARED, folder / PREPARED)
     checkpoint = newest_whole_checkpoint(earlier / "trainer")
     if checkpoint is not None:
-        target, partial = folder / "trainer" / checkpoint.name, folder / "trainer" / "partial"
-        if not target.exists():
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(checkpoint, partial, copy_function=lambda old, new: link(Path(old), Path(new)))
-            partial.rename(target)
+        _link_folder(checkpoint, folder / "trainer" / checkpoint.name)
         return _step(checkpoint)
     prompts, completions = earlier / "data/prompts.jsonl", earlier / "completions.jsonl"
     if prompts.is_file() and completions.is_file():
@@ -36,7 +36,7 @@ def take_over_saves(earlier: Path, folder: Path) -> int | None:
 
 def drop_saves(folder: Path) -> None:
     """Delete what only a resume needs, once the run has succeeded."""
-    for name in ("trainer", "merged"):
+    for name in ("trainer", "merged", PREPARED):
         shutil.rmtree(folder / name, ignore_errors=True)
     with suppress(OSError):
         (folder / REFERENCE).unlink()
@@ -69,6 +69,14 @@ def link(source: Path, target: Path) -> None:
         partial = target.with_suffix(".partial")
         shutil.copyfile(source, partial)
         partial.replace(target)
+
+
+def _link_folder(source: Path, target: Path) -> None:
+    partial = target.with_name("partial")
+    if not target.exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial, copy_function=lambda old, new: link(Path(old), Path(new)))
+        partial.rename(target)
 
 
 def _copy_whole_lines(source: Path, target: Path) -> int:

@@ -27,6 +27,13 @@ class RewardArguments(TrainingArguments):
     learning_rate: float = argument(
         1e-5, _("Learning rate"), _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0
     )
+    watchdog: bool = argument(
+        False,
+        _("Train a watchdog, too"),
+        _(
+            "Splits the rankings by prompt into two halves that share nothing. The reward model learns from one, a second one, the watchdog, from the other: it stops a later run that optimises the first beyond what people meant."
+        ),
+    )
     ties: Literal["half", "drop"] = argument(
         "half", _("Ties"), _("A tie is a pair won half by each side, or is left out of the loss.")
     )
