@@ -113,6 +113,10 @@ class Agreement:
     pairs: int
     confidence: float  # the mean probability given to the side held better; equals the accuracy when calibrated
 
+    def share(self) -> dict[str, float]:
+        """The accuracy with its interval, by the ending of their names."""
+        return {"": self.accuracy, "_low": self.low, "_high": self.high}
+
     def metrics(self, prefix: str) -> dict[str, float]:
         return {
             f"{prefix}_accuracy": self.accuracy,

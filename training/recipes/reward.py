@@ -7,17 +7,20 @@ or Plackett-Luce over the whole order (losses.py).
 Departures: annotators' weights; a tie is half a win for each side (or left out); Llama 2's centre term
 (arXiv:2312.09244, equation 2) keeps scores near zero; the trained scores are scaled to mean 0 and standard deviation 1.
 
+With `watchdog` two models learn from disjoint halves of the prompts (docs/training.md, 'The watchdog').
+
 On TRL's RewardTrainer, overriding `_prepare_dataset` and `_set_signature_columns_if_needed` (private) and `compute_loss`.
 Shapes: N completions of a batch's rankings, T tokens, P pairs.
 """
 
+import hashlib
 import json
 from typing import Any
 
 import torch
 from datasets import Dataset
 from peft import PeftModel
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 from trl import RewardConfig, RewardTrainer
 
 from training.recipes.arguments import RewardArguments
@@ -25,8 +28,11 @@ from training.recipes.data import load_rankings
 from training.recipes.listwise import RankingCollator, agreement, bradley_terry, pair_metrics
 from training.recipes.losses import plackett_luce
 from training.recipes.models import load_tokenizer, lora, make_reward_model
-from training.recipes.run_folder import RunFolder, main
-from training.recipes.training import FiniteLoss, RunEvents, configure, save_checkpoint, train
+from training.recipes.run_folder import RunFailed, RunFolder, main
+from training.recipes.training import FiniteLoss, RunEvents, configure, prefixed, save_checkpoint, train
+
+WATCHDOG = "watchdog"  # the name of the second result
+FEW = 100  # rankings in a half, under which a note warns
 
 
 class ListwiseRewardTrainer(FiniteLoss, RewardTrainer):
@@ -87,18 +93,85 @@ class ListwiseRewardTrainer(FiniteLoss, RewardTrainer):
 
 
 def reward(folder: RunFolder, arguments: RewardArguments) -> None:
-    # Data: whole rankings
-    set_seed(arguments.seed)
+    # Data: whole rankings; with a watchdog in two halves that have no prompt in common
     tokenizer = load_tokenizer(folder, folder.model())
     training, held_out = load_rankings(folder, tokenizer, arguments.max_length, arguments.ties)
+    halves = split_in_halves(folder, training) if arguments.watchdog else {"": training}
 
-    # Model: the policy's body with a scalar head
+    # Train a model on each, one after the other: a resumed attempt finds the first one's last save and passes it by
+    metrics: dict[str, dict[str, Any]] = {}
+    scores: dict[str, list[list[float]]] = {}
+    steps = 0
+    for output, rankings in halves.items():
+        to_come = 0 if output or not arguments.watchdog else len(halves[WATCHDOG]) / len(rankings)
+        events = RunEvents(folder, before=steps, after=to_come, prefix=f"{output}/" if output else "")
+        metrics[output], scores[output], taken = train_one(
+            folder, arguments, tokenizer, rankings, held_out, events, output
+        )
+        steps += taken
+    if arguments.watchdog and len(held_out):
+        alike = agreement(scores[""], [order_of(one) for one in scores[WATCHDOG]], held_out["prompt_id"])
+        metrics[""] |= (
+            {f"eval_watchdog_agreement{name}": value for name, value in alike.share().items()} if alike else {}
+        )
+
+    # Save what was measured
+    outputs = {output: found for output, found in metrics.items() if output}
+    folder.save_result(metrics[""], is_adapter=arguments.use_peft, **({"outputs": outputs} if outputs else {}))
+
+
+def split_in_halves(folder: RunFolder, training: Dataset) -> dict[str, Dataset]:
+    """{"": what the reward model learns from, "watchdog": the rest}. A prompt is on the same side whatever else there is, so a
+    watchdog has seen none of the rankings that any reward model of the project learned from.
+
+    Raises RunFailed when one of the halves is empty.
+    """
+    sides: dict[str, list[int]] = {"": [], WATCHDOG: []}
+    for at, prompt in enumerate(training["prompt_id"]):
+        sides[side_of(prompt)].append(at)
+    fewest = min(map(len, sides.values()))
+    if not fewest:
+        raise RunFailed(
+            "no_data",
+            "There are too few rankings for two halves: all of their prompts fall into one. Rank more prompts.",
+        )
+    if fewest < FEW:
+        folder.note(
+            f"Only {len(sides[''])} rankings teach the reward model and {len(sides[WATCHDOG])} the watchdog. With so few, "
+            "both may be wrong more often than they tell."
+        )
+    return {output: training.select(chosen) for output, chosen in sides.items()}
+
+
+def side_of(prompt: str) -> str:
+    """By a hash with a salt of its own: the split into training and held-out prompts goes by another."""
+    return WATCHDOG if hashlib.sha256(f"watchdog {prompt}".encode()).digest()[0] % 2 else ""
+
+
+def order_of(scores: list[float]) -> list[int]:
+    """Ranks by score, 1 for the highest; equal scores share theirs."""
+    return [1 + sum(other > one for other in scores) for one in scores]
+
+
+def train_one(
+    folder: RunFolder,
+    arguments: RewardArguments,
+    tokenizer: PreTrainedTokenizerBase,
+    training: Dataset,
+    held_out: Dataset,
+    events: RunEvents,
+    output: str,
+) -> tuple[dict[str, Any], list[list[float]], int]:
+    """Trains, measures and saves one model; gives its metrics, its scores of the held-out rankings and the steps it took."""
+    # Model: the policy's body with a scalar head; the watchdog's begins elsewhere
+    set_seed(arguments.seed + bool(output))
     model = make_reward_model(folder.model())
 
     # Train
+    saves = folder.trainer / output
     trainer = ListwiseRewardTrainer(
         model,
-        args=configure(RewardConfig, folder, arguments, held_out),
+        args=configure(RewardConfig, folder, arguments, held_out, output_dir=saves),
         data_collator=RankingCollator(tokenizer.pad_token_id, arguments.ties),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
@@ -106,7 +179,7 @@ def reward(folder: RunFolder, arguments: RewardArguments) -> None:
         peft_config=lora(arguments, "SEQ_CLS"),
         loss_type=arguments.loss_type,
     )
-    train(trainer, folder, RunEvents(folder))
+    train(trainer, folder, events)
 
     # Measure, and scale the scores to mean 0 and standard deviation 1 on the training completions
     train_scores, test_scores = trainer.score_all(training), trainer.score_all(held_out)
@@ -119,10 +192,12 @@ def reward(folder: RunFolder, arguments: RewardArguments) -> None:
     scale_scores(trainer.model, deviation)
     metrics |= {"score_mean_before": mean, "score_deviation_before": deviation}
 
-    # Save
-    save_checkpoint(trainer, folder, {"score.json": json.dumps({"mean": mean / deviation})})
-    folder.event("metrics", step=trainer.state.global_step, metrics=metrics)
-    folder.save_result(metrics, is_adapter=arguments.use_peft)
+    # Save; an attempt that passes this model by has said the rest before
+    steps = trainer.state.global_step
+    if not folder.checkpoint(output).is_dir():
+        folder.event("metrics", step=events.before + steps, metrics=prefixed(events.prefix, metrics))
+    save_checkpoint(trainer, folder, {"score.json": json.dumps({"mean": mean / deviation})}, output)
+    return metrics, test_scores, steps
 
 
 def scale_scores(model: PreTrainedModel | PeftModel, deviation: float) -> None:
