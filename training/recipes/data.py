@@ -26,14 +26,14 @@ def load_rankings(
     """
     rows = read_rankings(folder)
     ranked = [row for row in rows if row["verdict"] == "ranked"]
-    _note(folder, len(rows) - len(ranked), "said that all completions are bad and carry no order")
+    note_left_out(folder, len(rows) - len(ranked), "said that all completions are bad and carry no order")
     told = [row for row in ranked if ties == "half" or len(set(row["ranks"])) > 1]
-    _note(folder, len(ranked) - len(told), "are ties throughout")
+    note_left_out(folder, len(ranked) - len(told), "are ties throughout")
     encoded = [
         {**row, **encode(tokenizer, row["prompt"], [as_text(one) for one in row["completions"]])} for row in told
     ]
     fitting = [row for row in encoded if max(map(len, row["ids"])) <= max_length]
-    _note(folder, len(encoded) - len(fitting), f"are longer than {max_length} tokens")
+    note_left_out(folder, len(encoded) - len(fitting), f"are longer than {max_length} tokens")
 
     train = [row for row in fitting if row["split"] == "train"]
     test = [row for row in fitting if row["split"] == "test"]
@@ -81,7 +81,7 @@ def load_demonstrations(
             continue
         labels = [-100] * length + ids[length:]
         parts[row["split"]].append({"input_ids": ids, "labels": labels, "prompt": row["prompt"]})
-    _note(folder, too_long, f"are longer than {max_length} tokens", noun="examples")
+    note_left_out(folder, too_long, f"are longer than {max_length} tokens", noun="examples")
     if not parts["train"]:
         wanted = {"demonstrations": "demonstration", "best": "ranking", "both": "demonstration or ranking"}[train_on]
         raise RunFailed("no_data", f"The dataset has no {wanted} to train on.")
@@ -90,8 +90,9 @@ def load_demonstrations(
     return Dataset.from_list(parts["train"]), Dataset.from_list(parts["test"])
 
 
-def read_rankings(folder: RunFolder) -> list[Row]:
-    columns = ["ranking", "prompt_id", "prompt", "completions", "ranks", "verdict", "weight", "split"]
+def read_rankings(folder: RunFolder, more: list[str] | None = None) -> list[Row]:
+    """The rankings with the columns that every method needs, and those in `more`."""
+    columns = ["ranking", "prompt_id", "prompt", "completions", "ranks", "verdict", "weight", "split", *(more or [])]
     rows = _read(folder.data / "rankings.parquet", columns)
     for row in rows:
         if len(row["completions"]) != len(row["ranks"]) or len(row["ranks"]) < 2:
@@ -146,6 +147,6 @@ def _shared(prompt_ids: list[int], ids: list[int]) -> int:
     return next((at for at, (a, b) in enumerate(zip(prompt_ids, ids, strict=False)) if a != b), len(prompt_ids))
 
 
-def _note(folder: RunFolder, count: int, reason: str, noun: str = "rankings") -> None:
+def note_left_out(folder: RunFolder, count: int, reason: str, noun: str = "rankings") -> None:
     if count:
         folder.note(f"{count} {noun} {reason} and were left out.")
