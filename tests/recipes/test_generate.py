@@ -58,7 +58,8 @@ def test_the_same_arguments_in_another_run_write_something_new(tiny_model, tmp_p
 def test_a_prompt_may_hold_every_character_that_breaks_lines_elsewhere(tiny_model, tmp_path):
     odd = {"prompt_id": 1, "prompt": [{"role": "user", "content": "a\u2028b\u2029c\u0085d\x1ce\ufeff\U0001f600"}]}
     run = make_run(tmp_path / "run", "generate", tiny_model, prompts=[odd, PROMPTS[1]])
-    assert read_prompts(RunFolder(run, inputs={})) == [odd, PROMPTS[1]]
+    read = read_prompts(RunFolder(run, inputs={}))
+    assert [{name: row[name] for name in ("prompt_id", "prompt")} for row in read] == [odd, PROMPTS[1]]
 
 
 def test_a_line_that_is_no_prompt_is_named(tiny_model, tmp_path):

@@ -127,15 +127,16 @@ def write_parquet(path: Path, rows: list[Row]) -> None:
 def make_run(
     path: Path,
     method: str,
-    model: Path | Row,
+    model: Path | Row | None,
     *,
+    inputs: dict[str, Path | Row] | None = None,
     rankings: list[Row] | None = None,
     demonstrations: list[Row] | None = None,
     prompts: list[Row] | None = None,
     number: int = 1,
     **arguments,
 ) -> Path:
-    """A run's folder as the worker lays it."""
+    """A run's folder as the worker lays it. `model` plays the policy, `inputs` maps further roles to theirs."""
     (path / "data").mkdir(parents=True)
     if rankings is not None:
         write_parquet(path / "data/rankings.parquet", rankings)
@@ -144,8 +145,9 @@ def make_run(
     if prompts is not None:
         text = "".join(json.dumps(prompt, ensure_ascii=False) + "\n" for prompt in prompts)
         (path / "data/prompts.jsonl").write_text(text, encoding="utf-8")
-    policy = model if isinstance(model, dict) else {"location": f"folder:{model}"}
-    args = {"run": number, "method": method, "arguments": arguments, "inputs": {"policy": policy}, "dataset": "data"}
+    roles = ({"policy": model} if model else {}) | (inputs or {})
+    models = {role: one if isinstance(one, dict) else {"location": f"folder:{one}"} for role, one in roles.items()}
+    args = {"run": number, "method": method, "arguments": arguments, "inputs": models, "dataset": "data"}
     (path / "args.json").write_text(json.dumps(args))
     return path
 
