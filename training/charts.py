@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from django.utils.text import slugify
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_noop
+from django.utils.translation import gettext_lazy, gettext_noop
 
 from annotate.charts import Line, LineChart
 from annotate.drawing import Point
@@ -12,8 +12,21 @@ from annotate.numbers import significant
 from training.services.events import Series
 
 # What trainers log about themselves.
-NOT_CHARTED = {"epoch", "total_flos", "num_tokens", "num_input_tokens_seen", "prompts", "completions"}
-NOT_CHARTED_ENDINGS = ("runtime", "_per_second", "_seconds")
+NOT_CHARTED = {
+    "epoch",
+    "total_flos",
+    "num_tokens",
+    "num_input_tokens_seen",
+    "prompts",
+    "completions",
+    "step_time",
+    "training_prompts",
+}
+NOT_CHARTED_ENDINGS = (
+    "runtime", "_per_second", "_seconds", "/std", "/min_length", "/max_length", "_terminated_length", "/low_min", "/high_max",
+)  # fmt: skip
+# What shows whether reasoning emerges, and stands before all else where a policy learns from its own completions.
+EMERGENCE = ("reward", "rewards/accuracy/mean", "completions/mean_length")
 FIRST = ("loss", "accuracy", "score", "rewards", "margin", "kl")
 LAST = ("entropy", "grad_norm", "learning_rate")
 # What `readable` makes of the usual names, for the translators.
@@ -35,6 +48,19 @@ USUAL = (
     gettext_noop("Grad norm"),
     gettext_noop("Learning rate"),
 )
+# Where the name alone says too little.
+NAMES = {
+    "reward": gettext_lazy("Reward"),
+    "reward_std": gettext_lazy("Spread of the rewards"),
+    "rewards/accuracy/mean": gettext_lazy("Accuracy"),
+    "completions/mean_length": gettext_lazy("Length of completions, in tokens"),
+    "completions/clipped_ratio": gettext_lazy("Share cut off at the longest completion"),
+    "frac_reward_zero_std": gettext_lazy("Share of prompts whose completions all score alike"),
+    "kl": gettext_lazy("Divergence from the reference (KL)"),
+    "clip_ratio/region_mean": gettext_lazy("Share of clipped ratios"),
+    "clip_ratio/low_mean": gettext_lazy("Share clipped below"),
+    "clip_ratio/high_mean": gettext_lazy("Share clipped above"),
+}
 
 
 def charts_of(series: Iterable[Series]) -> list[LineChart]:
@@ -56,7 +82,7 @@ def charts_of(series: Iterable[Series]) -> list[LineChart]:
         charts.append(
             LineChart(
                 key=slugify(name.replace("/", "-")),
-                title=_(readable(name)),
+                title=title_of(name),
                 description=" ".join(_described(line.name, line.points) for line in lines),
                 lines=lines,
                 x_name=_("step"),
@@ -67,6 +93,8 @@ def charts_of(series: Iterable[Series]) -> list[LineChart]:
 
 
 def _place(name: str) -> tuple[int, int, str]:
+    if name in EMERGENCE:
+        return -1, EMERGENCE.index(name), name
     for index, word in enumerate(LAST):
         if word in name:
             return 2, index, name
@@ -74,6 +102,15 @@ def _place(name: str) -> tuple[int, int, str]:
         if word in name:
             return 0, index, name
     return 1, 0, name
+
+
+def title_of(name: str) -> str:
+    """`rewards/format/mean`, one term of the reward → “Reward: format”. Its name is whatever the run's arguments call it."""
+    if name in NAMES:
+        return str(NAMES[name])
+    if name.startswith("rewards/") and name.endswith("/mean") and name != "rewards/mean":
+        return _("Reward: %(name)s") % {"name": name.removeprefix("rewards/").removesuffix("/mean")}
+    return _(readable(name))
 
 
 def readable(name: str) -> str:

@@ -8,6 +8,11 @@ from django.utils.translation import gettext_lazy
 from annotate.numbers import grouped, rounded, significant
 
 LABELS = {
+    "eval_reward": gettext_lazy("Held-out reward"),
+    "eval_rewards/accuracy/mean": gettext_lazy("Held-out share of right answers"),
+    "eval_completions/mean_length": gettext_lazy("Held-out length of completions, in tokens"),
+    "eval_completions/clipped_ratio": gettext_lazy("Held-out share cut off at the longest completion"),
+    "eval_kl": gettext_lazy("Held-out divergence from the reference (KL)"),
     "eval_accuracy": gettext_lazy("Held-out accuracy"),
     "eval_rewards/accuracies": gettext_lazy("Held-out accuracy"),
     "eval_loss": gettext_lazy("Held-out loss"),
@@ -21,6 +26,7 @@ LABELS = {
     "train_confidence": gettext_lazy("Training confidence"),
     "train_pairs": gettext_lazy("Training pairs"),
     "examples": gettext_lazy("Training examples"),
+    "training_prompts": gettext_lazy("Training prompts"),
     "train_tokens": gettext_lazy("Training tokens"),
     "parameters": gettext_lazy("Parameters"),
     "finished_share": gettext_lazy("Share that ended by itself"),
@@ -41,7 +47,15 @@ def final_figures(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         and name not in UNSAID
     }
     order = [name for name in LABELS if name in numbers] + sorted(set(numbers) - set(LABELS))
-    return [(str(LABELS.get(name, name)), _with_interval(name, metrics)) for name in order]
+    return [(_label(name), _with_interval(name, metrics)) for name in order]
+
+
+def _label(name: str) -> str:
+    if name in LABELS:
+        return str(LABELS[name])
+    if name.startswith("eval_rewards/") and name.endswith("/mean") and name != "eval_rewards/mean":
+        return _("Held-out reward: %(name)s") % {"name": name.removeprefix("eval_rewards/").removesuffix("/mean")}
+    return name
 
 
 def _with_interval(name: str, metrics: dict[str, Any]) -> str:

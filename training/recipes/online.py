@@ -41,6 +41,7 @@ from training.recipes.training import (
 )
 
 RewardFunction = Callable[..., list[float | None]]
+COMPARING = ("frac_reward_zero_std", "clip_ratio/", "cispo_clip_ratio", "vespo/")
 
 
 class Online(FiniteLoss):
@@ -59,6 +60,14 @@ class Online(FiniteLoss):
 
     def _sampled_file(self, checkpoint: str) -> Path:
         return Path(checkpoint, f"sampled_{self.args.process_index}.pt")  # type: ignore[attr-defined]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if not self.model.training:  # type: ignore[attr-defined]
+            # One completion per prompt has no group, so what compares a group, or learns from it, says nothing.
+            logs.pop("eval_loss", None)
+            for name in [name for name in self._metrics["eval"] if name.startswith(COMPARING)]:  # type: ignore[attr-defined]
+                del self._metrics["eval"][name]  # type: ignore[attr-defined]
+        super().log(logs, start_time)  # type: ignore[misc]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with own_randomness(self.args.seed):  # type: ignore[attr-defined]
