@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -40,6 +40,7 @@ class RunFolder:
     path: Path
     inputs: dict[str, dict[str, Any]]
     number: int = 0  # the run's
+    reward_functions: dict[str, str] = field(default_factory=dict)  # name → package.module:function
 
     def model(self, role: str = "policy") -> dict[str, Any]:
         if role not in self.inputs:
@@ -114,8 +115,8 @@ def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
     folder = RunFolder(path, inputs={})
     try:
         drop_partial_line(path / "events.jsonl")
-        arguments, inputs, number = _read_args(path / "args.json", method)
-        recipe(RunFolder(path, inputs, number), arguments)
+        arguments, folder = _read_args(path, method)
+        recipe(folder, arguments)
     except Exception as error:
         cause, message = explain(error)
         with contextlib.suppress(OSError):
@@ -137,16 +138,17 @@ def _let_go_of_the_log() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _read_args(path: Path, method: str) -> tuple[Arguments, dict[str, dict[str, Any]], int]:
+def _read_args(path: Path, method: str) -> tuple[Arguments, RunFolder]:
     try:
-        args = json.loads(path.read_bytes())
-        values, inputs = dict(args["arguments"]), dict(args["inputs"])
-        named, number = args["method"], int(args["run"])
+        args = json.loads((path / "args.json").read_bytes())
+        values, functions = dict(args["arguments"]), dict(args.get("reward_functions") or {})
+        folder = RunFolder(path, dict(args["inputs"]), int(args["run"]), functions)
+        named = args["method"]
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunFailed("bad_arguments", f"args.json cannot be read: {error!r}") from error
     if named != method:
         raise RunFailed("bad_arguments", f"args.json is for the method {named!r}, not {method!r}")
-    return parse_arguments(method, values), inputs, number
+    return parse_arguments(method, values), folder
 
 
 def explain(error: BaseException) -> tuple[str, str]:
