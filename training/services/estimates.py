@@ -7,9 +7,10 @@ from typing import Any
 from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.models import Checkpoint, Run
-from training.recipes.arguments import METHODS
+from training.recipes.arguments import METHODS, OnlineArguments
 
 from .datasets import training_rows
+from .prompts import TEST_FRACTION
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,36 @@ def estimate_run(
         if METHODS[method].makes == "completions":
             rows = min(project.prompts.count(), arguments["num_prompts"])
             steps, completions = rows, rows * arguments["num_generations"]
+        elif issubclass(METHODS[method].arguments, OnlineArguments):
+            rows, steps, completions = _online(project, arguments)
         elif dataset_version is None:
             return None
         else:
             rows, completions = training_rows(dataset_version, method, arguments), 0
             batch = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
-            steps = arguments["max_steps"]
-            if steps <= 0:
-                steps = math.ceil(math.ceil(rows / batch) * arguments["num_train_epochs"])
+            steps = _steps(math.ceil(rows / batch), arguments)
     except KeyError:
         return None
     earlier = _latest_like(project, method, inputs.get("policy"))
     pace = _seconds_per_step(earlier) if earlier else None
     return Estimate(rows, steps, completions, steps * pace if pace else None, earlier if pace else None)
+
+
+def _steps(of_an_epoch: int, arguments: dict[str, Any]) -> int:
+    steps: int = arguments["max_steps"]
+    return steps if steps > 0 else math.ceil(of_an_epoch * arguments["num_train_epochs"])
+
+
+def _online(project: Project, arguments: dict[str, Any]) -> tuple[int, int, int]:
+    """(training prompts, steps, completions) as TRL's online trainers count them: prompts that fill no sampling are left out."""
+    prompts = project.prompts.filter(tags__contains=[tag]) if (tag := arguments["prompt_tag"]) else project.prompts
+    rows = round(min(prompts.count(), arguments["num_prompts"]) * (1 - TEST_FRACTION))
+    accumulated, iterations = arguments["gradient_accumulation_steps"], arguments["num_iterations"]
+    batches = arguments["steps_per_generation"] or accumulated
+    sampled = arguments["per_device_train_batch_size"] * batches
+    samplings = rows // max(1, sampled // arguments["num_generations"])
+    steps = _steps(math.ceil(samplings * iterations * batches / accumulated), arguments)
+    return rows, steps, math.ceil(steps * accumulated / (iterations * batches)) * sampled
 
 
 def _latest_like(project: Project, method: str, policy: Checkpoint | None) -> Run | None:
