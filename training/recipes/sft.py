@@ -18,7 +18,7 @@ from training.recipes.arguments import SFTArguments
 from training.recipes.data import load_demonstrations
 from training.recipes.models import load_causal_lm, load_tokenizer, lora
 from training.recipes.run_folder import RunFolder, finite, main
-from training.recipes.training import FiniteLoss, RunEvents, Samples, configure, save_checkpoint, train
+from training.recipes.training import FiniteLoss, RunEvents, Samples, configure, evaluate, save_checkpoint, train
 
 
 class FiniteSFTTrainer(FiniteLoss, SFTTrainer):
@@ -49,7 +49,7 @@ def sft(folder: RunFolder, arguments: SFTArguments) -> None:
     # Measure
     metrics: dict[str, Any] = {"examples": len(training)}
     if len(held_out):
-        metrics |= trainer.evaluate()
+        metrics |= evaluate(trainer)
     samples.show(trainer.state.global_step)
 
     # Save

@@ -193,6 +193,12 @@ def train(trainer: Trainer, folder: RunFolder, events: RunEvents) -> None:
         sys.exit(INTERRUPTED)
 
 
+def evaluate(trainer: Trainer) -> dict[str, float]:
+    """The held-out figures of the model as it is, without those that tell how fast they were found."""
+    clock = ("_runtime", "_per_second", "_num_tokens")
+    return {name: value for name, value in trainer.evaluate().items() if not name.endswith(clock) and name != "epoch"}
+
+
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that can be resumed from. A kill may leave a newer one half-written: it is deleted."""
     steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
