@@ -115,6 +115,7 @@ def write_parquet(path: Path, rows: list[Row]) -> None:
         "prompt": pa.list_(message),
         "completions": pa.list_(completion),
         "ranks": pa.list_(pa.int32()),
+        "ratings": pa.list_(pa.list_(pa.struct([("criterion", pa.string()), ("rating", pa.int32())]))),
         "reasons": pa.list_(pa.string()),
         "weight": pa.float64(),
         "seconds": pa.float64(),

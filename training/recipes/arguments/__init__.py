@@ -6,10 +6,11 @@ Fields bear TRL's own names. This package imports neither torch nor Django, so t
 from dataclasses import Field, asdict, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from . import online, preference, pretraining, sampling, supervised
+from . import evaluation, online, preference, pretraining, sampling, supervised
 from .base import Arguments, Input, InvalidArguments, Method, TrainerArguments, TrainingArguments, _
-from .online import GRPOArguments, OnlineArguments, RLOOArguments
-from .preference import DPOArguments, RewardArguments
+from .evaluation import EvaluateArguments
+from .online import GRPOArguments, OnlineArguments, PPOArguments, RLOOArguments
+from .preference import DPOArguments, KTOArguments, ORPOArguments, RewardArguments
 from .pretraining import PretrainArguments
 from .rewards import ScoringArguments
 from .sampling import GenerateArguments
@@ -21,12 +22,16 @@ __all__ = [
     "SMOLLM2",
     "Arguments",
     "DPOArguments",
+    "EvaluateArguments",
     "GRPOArguments",
     "GenerateArguments",
     "Input",
     "InvalidArguments",
+    "KTOArguments",
     "Method",
+    "ORPOArguments",
     "OnlineArguments",
+    "PPOArguments",
     "PretrainArguments",
     "RLOOArguments",
     "RewardArguments",
@@ -44,7 +49,7 @@ PACKAGED_MODELS = {SMOLLM2: _("SmolLM2-135M-Instruct (Apache-2.0, about 540 MB o
 
 METHODS = {
     method.name: method
-    for family in (pretraining, supervised, preference, online, sampling)
+    for family in (pretraining, supervised, preference, online, sampling, evaluation)
     for method in family.METHODS
 }
 
