@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from training.recipes.arguments import GenerateArguments
+from training.recipes.arguments import EvaluateArguments, GenerateArguments
 from training.recipes.models import bf16_is_fast, load_causal_lm, load_tokenizer, resolve
 from training.recipes.run_folder import RunFailed, RunFolder, drop_partial_line, main
 from training.recipes.sampling import (
@@ -100,7 +100,7 @@ def batch_seed(seed: int, run: int, start: int) -> int:
 
 
 def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
-    """{"prompt_id", "prompt": messages, "answer": the reference answer or "", "split": "train" | "test"} for each, in the file's order."""
+    """{"prompt_id", "prompt": messages, "answer": the reference answer or "", "tags", "split": "train" | "test"} for each, in the file's order."""
     file = folder.data / "prompts.jsonl"
     if not file.is_file():
         raise RunFailed("no_data", "The run has no prompts: data/prompts.jsonl is missing.")
@@ -111,7 +111,15 @@ def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
             row = json.loads(line)
             messages = [dict(message) for message in row["prompt"]]
             answer, split = str(row.get("answer") or ""), row.get("split", "train")
-            prompts.append({"prompt_id": row["prompt_id"], "prompt": messages, "answer": answer, "split": split})
+            prompts.append(
+                {
+                    "prompt_id": row["prompt_id"],
+                    "prompt": messages,
+                    "answer": answer,
+                    "tags": [str(tag) for tag in row.get("tags", [])],
+                    "split": split,
+                }
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise RunFailed("bad_dataset", f"Line {number} of data/prompts.jsonl is no prompt: {error!r}") from error
     if not prompts:
@@ -119,13 +127,13 @@ def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
     return prompts
 
 
-def load_sampler(folder: RunFolder, arguments: GenerateArguments) -> Sampler:
-    model = folder.model()
+def load_sampler(folder: RunFolder, arguments: GenerateArguments | EvaluateArguments, role: str = "policy") -> Sampler:
+    model = folder.model(role)
     tokenizer = load_tokenizer(folder, model)
     if vllm_is_usable():
         if "base" not in model:
             return VllmSampler(resolve(model), tokenizer, bf16=arguments.bf16)
-        merged = folder.path / "merged"
+        merged = folder.path / "merged" / role
         load_causal_lm(model).save_pretrained(merged)
         tokenizer.save_pretrained(merged)
         return VllmSampler(str(merged), tokenizer, bf16=arguments.bf16)

@@ -1,1 +1,1 @@
-"""The statistics of an evaluation: pure functions of numbers, which know nothing of models or files."""
+"""What an evaluation is made of: pure functions of numbers (intervals, preference, winning, spending), its stages, its report."""

@@ -1,0 +1,202 @@
+"""Evaluations as real processes, on a tiny model: what is planted is found, and a killed one goes on."""
+
+import json
+import random
+import signal
+import time
+
+import pytest
+
+from tests.recipes.tiny import Row, events, finish, make_run, planted_ranking, read_jsonl, result, start
+
+RANKINGS = [planted_ranking(number) for number in range(80)]
+QUICK: Row = {"max_completion_length": 8, "batch_size": 8, "num_generations": 4, "bf16": False}
+
+
+def question(number: int, **more) -> Row:
+    split = "test" if number % 4 == 0 else "train"
+    prompt = [{"role": "user", "content": f"What is {number} and {number}?"}]
+    return {"prompt_id": number, "prompt": prompt, "answer": "", "tags": [], "split": split, **more}
+
+
+QUESTIONS = [question(number) for number in range(48)]
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_model, tmp_path_factory):
+    """A reward model that has learned what the planted annotator likes: exclamation marks."""
+    run = make_run(
+        tmp_path_factory.mktemp("scorer") / "run", "reward", tiny_model, rankings=RANKINGS,
+        learning_rate=3e-3, per_device_train_batch_size=8, max_steps=20, eval_steps=100, save_steps=100,
+    )  # fmt: skip
+    finish(run)
+    return run / "checkpoint"
+
+
+def plant(run, name: str, rows: dict[object, Row]) -> None:
+    """What an earlier attempt would have left."""
+    lines = (json.dumps({"key": str(key), **row}) + "\n" for key, row in rows.items())
+    (run / f"{name}.jsonl").write_text("".join(lines))
+
+
+def texts(*written: str) -> Row:
+    return {"texts": [{"text": text, "tokens": len(text), "stopped": True} for text in written]}
+
+
+def test_a_reward_model_that_knows_the_preference_is_found_to_know_it(scorer, tmp_path):
+    run = make_run(tmp_path / "run", "evaluate", None, inputs={"reward_model": scorer}, rankings=RANKINGS)
+    tags = [
+        {"prompt_id": f"prompt {number}", "tags": ["even", "four" if number % 8 else "eight"]}
+        for number in range(0, 80, 4)
+    ]
+    (run / "data/tags.jsonl").write_text("".join(json.dumps(row) + "\n" for row in tags))
+    finish(run)
+
+    found = result(run)["evaluation"]["agreement"]
+    accuracy = found["accuracy"]
+    assert accuracy["value"] > 0.9
+    assert 0.7 < accuracy["low"] < accuracy["value"] <= accuracy["high"] <= 1
+    assert (found["rankings"], accuracy["n"], found["pairs"]) == (20, 20, 120)
+    assert {one["tag"]: one["accuracy"]["n"] for one in found["tags"]} == {"even": 20, "four": 10, "eight": 10}
+    assert [(one["size"], one["pairs"]) for one in found["sizes"]] == [(4, 120)]
+    assert sum(one["pairs"] for one in found["calibration"]["bins"]) == 120
+    metrics = result(run)["metrics"]
+    assert metrics["reward_accuracy"] == accuracy["value"]
+    assert metrics["reward_accuracy_low"] == accuracy["low"]
+    assert result(run)["evaluation"]["spending"] is None
+    assert events(run, "progress")[-1] | {"time": 0} == {
+        "kind": "progress", "time": 0, "step": 80, "total": 80, "stage": "The reward model scores",
+    }  # fmt: skip
+
+
+def test_all_rankings_or_those_of_a_tag_can_be_asked_for(scorer, tmp_path):
+    inputs = {"reward_model": scorer}
+    run = make_run(tmp_path / "all", "evaluate", None, inputs=inputs, rankings=RANKINGS, split="all")
+    finish(run)
+    assert result(run)["evaluation"]["agreement"]["rankings"] == 80
+    tagged = make_run(tmp_path / "tag", "evaluate", None, inputs=inputs, rankings=RANKINGS, prompt_tag="rare")
+    (tagged / "data/tags.jsonl").write_text('{"prompt_id": "prompt 4", "tags": ["rare"]}\n')
+    finish(tagged)
+    assert result(tagged)["evaluation"]["agreement"]["rankings"] == 1
+
+
+def test_planted_answers_are_checked_and_more_samples_are_right_more_often(scorer, tiny_model, tmp_path):
+    """Planted: greedy answers right for 7 of 10 prompts, samples right 40 times in 100, and scores that know it."""
+    choose = random.Random(2)
+    asked = [question(number * 4, answer=str(8 * number), tags=["sums"]) for number in range(10)]
+    run = make_run(
+        tmp_path / "run", "evaluate", tiny_model, inputs={"reward_model": scorer, "baseline": tiny_model}, prompts=asked,
+        **QUICK | {"num_generations": 16},
+    )  # fmt: skip
+    right = [f"It is ${row['answer']}.0$." for row in asked]
+    plant(run, "policy", {row["prompt_id"]: texts(right[at] if at < 7 else "It is 1.") for at, row in enumerate(asked)})
+    plant(
+        run, "baseline", {row["prompt_id"]: texts(right[at] if at < 3 else "It is 3!") for at, row in enumerate(asked)}
+    )
+    samples, scores = {}, {}
+    for at, row in enumerate(asked):
+        good = [choose.random() < 0.4 for _ in range(16)]
+        wrong = [f"It is {choose.choice([1, 3, 5, 7, 9, 11, 13])}." for _ in good]
+        samples[row["prompt_id"]] = texts(
+            *(right[at] if one else other for one, other in zip(good, wrong, strict=True))
+        )
+        scores[f"samples {row['prompt_id']}"] = {"scores": [choose.gauss(2.0 * one, 1) for one in good]}
+    plant(run, "samples", samples)
+    plant(run, "scores", scores)
+    finish(run)
+
+    found = result(run)["evaluation"]
+    assert found["answers"]["policy"]["accuracy"]["value"] == 0.7
+    assert found["answers"]["baseline"]["accuracy"]["value"] == 0.3
+    assert found["answers"]["policy"]["tags"][0] | {"accuracy": 0} == {"tag": "sums", "accuracy": 0}
+    assert found["difference"]["value"] == pytest.approx(0.4)
+    points = found["spending"]["points"]
+    assert [one["n"] for one in points] == [1, 2, 4, 8, 16]
+    assert points[4]["tokens"] == pytest.approx(16 * points[0]["tokens"], abs=2)
+    for name in ("best", "majority", "any"):
+        values = [one[name]["value"] for one in points]
+        assert values[0] == pytest.approx(0.4, abs=0.1), "one sample is as right as the samples are"
+        assert values[-1] > values[0] + 0.3, name
+    assert points[2]["any"]["value"] > points[2]["best"]["value"] > points[0]["best"]["value"]
+    (wins,) = found["wins"]
+    assert wins["by"] == "reward_model"
+    assert wins["wins"] + wins["ties"] + wins["losses"] == 10
+    assert wins["ties"] >= 3, "the same words are a tie"
+    assert len(found["samples"]) == 10
+    assert {one["policy"]["right"] for one in found["samples"]} == {0.0, 1.0}
+
+
+WHOLE_FILES = ("policy", "samples", "baseline", "scores")
+
+
+def test_a_killed_evaluation_goes_on_and_ends_as_an_unbroken_one(scorer, tiny_model, tmp_path):
+    rows: Row = {
+        "rankings": RANKINGS,
+        "prompts": QUESTIONS,
+        "inputs": {"reward_model": scorer, "baseline": scorer.parent.parent / "policy"},
+    }
+    rows["inputs"]["baseline"] = tiny_model
+    whole = make_run(tmp_path / "whole", "evaluate", tiny_model, **rows, **QUICK)
+    finish(whole)
+    assert result(whole)["evaluation"]["wins"][0]["ties"] == 12, "the model against itself"
+    assert len(read_jsonl(whole / "samples.jsonl")) == 12
+    stages = list(dict.fromkeys(event["stage"] for event in events(whole, "progress")))
+    assert stages == [
+        "The language model answers", "The language model is sampled", "The other model answers", "The reward model scores",
+    ]  # fmt: skip
+
+    killed = make_run(tmp_path / "killed", "evaluate", tiny_model, **rows, **QUICK)
+    process = start(killed)
+    while not read_jsonl(killed / "samples.jsonl"):
+        assert process.poll() is None, (killed / "log.txt").read_text()[-2000:]
+        time.sleep(0.01)
+    process.kill()
+    process.wait(timeout=30)
+    assert not (killed / "result.json").exists()
+    done = (killed / "samples.jsonl").read_bytes()
+    with (killed / "samples.jsonl").open("ab") as file:
+        file.write(b'{"key": "20", "texts": [{"te')
+    finish(killed)
+    assert result(killed) == result(whole)
+    for name in WHOLE_FILES:
+        assert (killed / f"{name}.jsonl").read_bytes() == (whole / f"{name}.jsonl").read_bytes(), name
+    assert (killed / "samples.jsonl").read_bytes().startswith(done)
+
+
+def test_it_stops_within_seconds(tiny_model, tmp_path):
+    run = make_run(
+        tmp_path / "run", "evaluate", tiny_model, prompts=[question(4 * at, answer="1") for at in range(400)],
+        **QUICK | {"max_completion_length": 64},
+    )  # fmt: skip
+    process = start(run)
+    while not events(run, "progress"):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    asked = time.monotonic()
+    assert process.wait(timeout=30) == 75
+    assert time.monotonic() - asked < 5
+
+
+def test_it_says_what_it_could_not_measure(tiny_model, scorer, tmp_path):
+    nothing = make_run(tmp_path / "nothing", "evaluate", tiny_model, prompts=[question(1)], **QUICK)
+    finish(nothing, expect=1)
+    (said,) = events(nothing, "error")
+    assert said["cause"] == "no_data"
+    assert "nothing to measure" in said["message"]
+
+    ties = [{**planted_ranking(4), "ranks": [1, 1, 1, 1]}]
+    run = make_run(
+        tmp_path / "run",
+        "evaluate",
+        tiny_model,
+        inputs={"reward_model": scorer},
+        rankings=ties,
+        prompts=[question(4)],
+        **QUICK,
+    )
+    finish(run)
+    found = result(run)["evaluation"]
+    assert found["agreement"] is None
+    assert found["answers"]["policy"]["accuracy"] is None
+    assert found["spending"]["points"][-1]["reward"]["value"] >= found["spending"]["points"][0]["reward"]["value"]
+    assert "no such ranking" in events(run, "note")[0]["message"]
