@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from . import evaluation, online, preference, pretraining, sampling, supervised
 from .base import Arguments, Input, InvalidArguments, Method, TrainerArguments, TrainingArguments, _
 from .evaluation import EvaluateArguments
-from .evaluation import EvaluateArguments
 from .online import GRPOArguments, OnlineArguments, PPOArguments, RLOOArguments
 from .preference import DPOArguments, KTOArguments, ORPOArguments, RewardArguments
 from .pretraining import PretrainArguments
@@ -23,7 +22,6 @@ __all__ = [
     "SMOLLM2",
     "Arguments",
     "DPOArguments",
-    "EvaluateArguments",
     "EvaluateArguments",
     "GRPOArguments",
     "GenerateArguments",
