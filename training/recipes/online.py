@@ -11,10 +11,8 @@ Private parts of TRL's trainers: `_step`, `_buffered_inputs` (the sampled batche
 (transformers'), and that the reference is loaded from `model.config._name_or_path`.
 """
 
-import contextlib
 import os
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,9 +34,11 @@ from training.recipes.training import (
     Samples,
     configure,
     last_whole_checkpoint,
+    own_randomness,
     save_checkpoint,
     train,
 )
+from training.recipes.watchdog import Watch, watched_prompts
 
 RewardFunction = Callable[..., list[float | None]]
 COMPARING = ("frac_reward_zero_std", "clip_ratio/", "cispo_clip_ratio", "vespo/")
@@ -73,17 +73,6 @@ class Online(FiniteLoss):
         with own_randomness(self.args.seed):  # type: ignore[attr-defined]
             metrics: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
         return metrics
-
-
-@contextlib.contextmanager
-def own_randomness(seed: int) -> Iterator[None]:
-    """Random numbers from `seed` inside; those outside go on as if nothing had been drawn."""
-    state = random.getstate()
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        random.seed(seed)
-        yield
-    random.setstate(state)
 
 
 def load_prompts(
@@ -239,26 +228,34 @@ def run_online(
     shown = held_out if len(held_out) else training
     samples = Samples(folder, trainer.model, tokenizer, shown["prompt"])
 
-    # Train
+    # Train, under watch
+    watch = None
+    if arguments.watch_steps:
+        watch = Watch(
+            folder, arguments, tokenizer, watched_prompts(folder, arguments, training, held_out), functions, weights
+        )
+        watch.attach(trainer)
     train(trainer, folder, RunEvents(folder, samples))
+    restored = watch is not None and watch.restore()
 
     # Measure
     metrics: dict[str, Any] = {"training_prompts": len(training)}
     if len(evaluated):
-        metrics |= final_metrics(trainer)
-    samples.show(trainer.state.global_step)
+        metrics |= final_metrics(trainer, anew=restored)
+    if not restored:
+        samples.show(trainer.state.global_step)
 
     # Save
     save_checkpoint(trainer, folder)
     folder.event("metrics", step=trainer.state.global_step, metrics=finite(metrics))
-    folder.save_result(metrics, is_adapter=arguments.use_peft)
+    folder.save_result(metrics, is_adapter=arguments.use_peft, **(watch.outcome() if watch else {}))
 
 
-def final_metrics(trainer: Trainer) -> dict[str, float]:
-    """The held-out evaluation of the trained policy; the last step may just have made it."""
+def final_metrics(trainer: Trainer, *, anew: bool = False) -> dict[str, float]:
+    """The held-out evaluation of the trained policy; the last step may just have made it, unless its weights are not the result."""
     step = trainer.state.global_step
     done = [log for log in trainer.state.log_history if log["step"] == step and "eval_reward" in log]
-    measured = done[-1] if done else trainer.evaluate()
+    measured = done[-1] if done and not anew else trainer.evaluate()
     told = ("eval_reward", "eval_kl", "eval_completions/mean_length", "eval_completions/clipped_ratio")
     return {
         name: value

@@ -35,6 +35,7 @@ class Sampled:
     text: str
     tokens: int
     stopped: bool  # by the model itself, not by the length limit
+    ids: tuple[int, ...] = ()  # with the token that ends it; the vLLM sampler leaves them out
 
 
 class Sampler(Protocol):
@@ -82,7 +83,8 @@ class TransformersSampler:
     def _read(self, ids: list[int]) -> Sampled:
         end = next((at for at, token in enumerate(ids) if token in self.eos_ids), None)
         text = self.tokenizer.decode(ids[:end], skip_special_tokens=True)
-        return Sampled(text, tokens=len(ids) if end is None else end + 1, stopped=end is not None)
+        tokens = len(ids) if end is None else end + 1
+        return Sampled(text, tokens, stopped=end is not None, ids=tuple(ids[:tokens]))
 
 
 class VllmSampler:

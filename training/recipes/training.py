@@ -1,10 +1,13 @@
 """What the recipes that train have in common: TRL's configuration, events, resuming, stopping in time."""
 
+import contextlib
 import json
+import random
 import shutil
 import signal
 import sys
 import zipfile
+from collections.abc import Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import FrameType
@@ -58,6 +61,17 @@ def configure(
         dataloader_pin_memory=on_gpu,
         **extra,
     )
+
+
+@contextlib.contextmanager
+def own_randomness(seed: int) -> Iterator[None]:
+    """Random numbers from `seed` inside; those outside go on as if nothing had been drawn."""
+    state = random.getstate()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        random.seed(seed)
+        yield
+    random.setstate(state)
 
 
 class FiniteLoss:

@@ -3,15 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from .base import START, Input, InvalidArguments, Method, TrainingArguments, _, argument
+from .base import START, InvalidArguments, Method, TrainingArguments, _, argument
 from .rewards import JUDGE, REWARD_MODEL, ScoringArguments
+from .watch import WATCHDOG, WatchArguments
 
-WATCHDOG = Input(
-    "reward_model",
-    _("Watchdog"),
-    _("A reward model that learned from other rankings. It teaches nothing: it stops the run when its score falls."),
-    required=False,
-)
 INPUTS = {"policy": START, "reward_model": REWARD_MODEL, "watchdog": WATCHDOG, "judge": JUDGE}
 
 
@@ -26,7 +21,7 @@ class PromptArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineArguments(PromptArguments, ScoringArguments, TrainingArguments):
+class OnlineArguments(PromptArguments, ScoringArguments, WatchArguments, TrainingArguments):
     """What the methods share whose data is what the policy writes."""
 
     learning_rate: float = argument(
