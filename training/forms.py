@@ -25,6 +25,8 @@ CHOICES = {
     "both": _("both of them"),
     "half": _("half a win for each"),
     "drop": _("left out"),
+    "test": _("held-out ones"),
+    "all": _("all of them"),
     "sigmoid": _("DPO (sigmoid)"),
     "bradley_terry": _("all pairs (Bradley-Terry)"),
     "plackett_luce": _("the whole order (Plackett-Luce)"),

@@ -8,6 +8,18 @@ from django.utils.translation import gettext_lazy
 from annotate.numbers import grouped, rounded, significant
 
 LABELS = {
+    "reward_accuracy": gettext_lazy("Pairs ordered as people ordered them"),
+    "calibration_error": gettext_lazy("Calibration error"),
+    "reward_pairs": gettext_lazy("Pairs"),
+    "win_rate_reward_model": gettext_lazy("Win rate, by the reward model"),
+    "win_rate_reward_model_controlled": gettext_lazy("Win rate at equal length, by the reward model"),
+    "win_rate_judge": gettext_lazy("Win rate, by the judge"),
+    "win_rate_judge_controlled": gettext_lazy("Win rate at equal length, by the judge"),
+    "answer_accuracy": gettext_lazy("Share of right answers"),
+    "baseline_answer_accuracy": gettext_lazy("The other model’s share of right answers"),
+    "best_of_n_accuracy": gettext_lazy("Right answers, best of all samples"),
+    "majority_of_n_accuracy": gettext_lazy("Right answers, majority of all samples"),
+    "samples_per_prompt": gettext_lazy("Samples per prompt"),
     "eval_reward": gettext_lazy("Held-out reward"),
     "eval_rewards/accuracy/mean": gettext_lazy("Held-out share of right answers"),
     "eval_completions/mean_length": gettext_lazy("Held-out length of completions, in tokens"),

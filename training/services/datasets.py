@@ -17,9 +17,12 @@ def training_rows(version: DatasetVersion, method: str, arguments: dict[str, Any
     """How many rows of its training split the method would learn from.
 
     These are the rankings that order anything at all; for `sft` one best completion of each, and demonstrations, as
-    far as `train_on` takes them.
+    far as `train_on` takes them; for `evaluate` the rankings that it would measure a reward model on.
     """
     rankings = int(version.counts.get("train_best", 0))
+    if method == "evaluate":
+        held_out = int(version.counts.get("test_best", 0))
+        return held_out if arguments.get("split") == "test" else rankings + held_out
     if method != "sft":
         return rankings
     demonstrations = int(version.counts.get("train_demonstrations", 0))

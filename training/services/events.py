@@ -89,6 +89,7 @@ class EventCopy:
             "total_steps": total,
             "progress": step / total,
             "seconds_left": (total - step) / pace if pace > 0 else None,
+            "progress_note": str(event.get("stage") or "")[:200],
         }
 
     def last_error(self) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from training.recipes.arguments import METHODS
 
 from .datasets import dataset_files
 from .failures import RunFailed
-from .prompts import prompts_of
+from .prompts import prompts_of, tags_of
 from .saves import link, take_over_saves
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
@@ -100,7 +100,9 @@ def lay_folder(run: Run, folder: Path) -> None:
     if earlier and (step := take_over_saves(run_folder(earlier), folder)):
         _note(folder, f"Goes on from step {step} of run {earlier.pk}.")
     if METHODS[run.method].prompts != "none" and not (data / "prompts.jsonl").exists():
-        _write_prompts(run, data / "prompts.jsonl")
+        _write_lines(data / "prompts.jsonl", prompts_of(run))
+    if METHODS[run.method].makes == "evaluation" and run.dataset_version and not (data / "tags.jsonl").exists():
+        _write_lines(data / "tags.jsonl", tags_of(run.project))
     inputs = {item.role: model_of(item.checkpoint) for item in run.run_inputs.select_related("checkpoint__parent")}
     arguments = {
         "run": run.pk,
@@ -149,9 +151,9 @@ def _replace(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _write_prompts(run: Run, path: Path) -> None:
+def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     partial = path.with_suffix(".partial")
     with partial.open("w", encoding="utf-8") as file:
-        for row in prompts_of(run):
+        for row in rows:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
     partial.replace(path)

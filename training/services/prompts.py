@@ -1,6 +1,7 @@
 """Which of a project's prompts a run samples from, as data/prompts.jsonl holds them."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from django.db.models import Count, OuterRef, QuerySet, Subquery
@@ -19,10 +20,23 @@ def prompts_of(run: Run) -> Iterator[dict[str, Any]]:
     rows = least_ranked(run.project) if METHODS[run.method].prompts == "least_ranked" else _shuffled(run.project)
     if tag := run.arguments.get("prompt_tag"):
         rows = rows.filter(tags__contains=[tag])
+    # An evaluation names the side that it wants; the prompts of the other side count for nothing.
+    yield from islice(_on_side(rows, run.arguments.get("split", "all")), run.arguments["num_prompts"])
+
+
+def _on_side(rows: QuerySet[Prompt], wanted: str) -> Iterator[dict[str, Any]]:
     columns = rows.values_list("pk", "messages", "reference_answer", "tags", "content_hash")
-    for pk, messages, answer, tags, digest in columns[: run.arguments["num_prompts"]].iterator():
+    for pk, messages, answer, tags, digest in columns.iterator():
         split = split_of(digest, TEST_FRACTION)
-        yield {"prompt_id": pk, "prompt": messages, "answer": answer, "tags": tags, "split": split}
+        if wanted in ("all", split):
+            yield {"prompt_id": pk, "prompt": messages, "answer": answer, "tags": tags, "split": split}
+
+
+def tags_of(project: Project) -> Iterator[dict[str, Any]]:
+    """{"prompt_id": content hash, "tags"} of each prompt that bears any: what rankings.parquet does not say."""
+    rows = Prompt.objects.filter(project=project).exclude(tags=[]).order_by("pk")
+    for digest, tags in rows.values_list("content_hash", "tags").iterator():
+        yield {"prompt_id": digest, "tags": tags}
 
 
 def least_ranked(project: Project) -> QuerySet[Prompt]:

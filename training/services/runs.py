@@ -47,6 +47,8 @@ def start_run(
         errors["dataset_version"] = error_text
     if chosen.prompts != "none" and not project.prompts.exists():
         errors["num_prompts"] = _("The project has no prompts yet. Import some first.")
+    if not errors and (error_text := _nothing_to_measure(project, chosen, inputs, dataset_version, frozen)):
+        errors["policy"] = error_text
     if error_text := _wrong_texts(frozen):
         errors["text_folder"] = error_text
     if errors:
@@ -104,11 +106,33 @@ def _wrong_dataset(project: Project, method: Method, version: DatasetVersion | N
         return _("The files of dataset version %(version)s are gone. Build a new version.") % {"version": version}
     if training_rows(version, method.name, arguments):
         return ""
+    if method.name == "evaluate":
+        return _("Dataset version %(version)s holds out no ranking that orders anything: measure on all of it.") % {
+            "version": version
+        }
     if method.name == "sft":
         return _("Dataset version %(version)s has nothing to imitate in its training split.") % {"version": version}
     return _("Dataset version %(version)s has no ranking in its training split that orders anything.") % {
         "version": version
     }
+
+
+def _nothing_to_measure(
+    project: Project,
+    method: Method,
+    inputs: dict[str, Checkpoint],
+    version: DatasetVersion | None,
+    arguments: dict[str, Any],
+) -> str:
+    if method.makes != "evaluation" or ("reward_model" in inputs and (version or "policy" in inputs)):
+        return ""
+    judged = "baseline" in inputs and arguments["use_judge"]
+    if "policy" in inputs and (judged or project.prompts.exclude(reference_answer="").exists()):
+        return ""
+    return _(
+        "With these checkpoints nothing can be measured. Choose a reward model and a dataset version; or a language model with a "
+        "reward model, with another model and a judge, or, alone, in a project whose prompts have reference answers."
+    )
 
 
 def _wrong_texts(arguments: dict[str, Any]) -> str:
@@ -131,7 +155,7 @@ def cancel_run(*, run: Run, user: User) -> None:
         record(user, "run.cancelled", f"run:{run.pk}", project=run.project)
 
 
-def retry_run(*, run: Run, user: User) -> Run:
+def retry_run(*, run: Run, user: User | None) -> Run:
     """A new run with the same arguments, checkpoints and dataset. Raises InvalidArguments if one of them is gone."""
     if run.is_active:
         raise InvalidArguments({"method": _("The run has not ended yet.")})

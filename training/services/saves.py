@@ -11,6 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 REFERENCE = "reference.safetensors"
+EVALUATION = ("policy.jsonl", "samples.jsonl", "baseline.jsonl", "scores.jsonl", "verdicts.jsonl")
 PREPARED = "prepared"
 
 
@@ -27,11 +28,29 @@ def take_over_saves(earlier: Path, folder: Path) -> int | None:
     if checkpoint is not None:
         _link_folder(checkpoint, folder / "trainer" / checkpoint.name)
         return _step(checkpoint)
+    if steps := _take_over_evaluation(earlier, folder):
+        return steps
     prompts, completions = earlier / "data/prompts.jsonl", earlier / "completions.jsonl"
     if prompts.is_file() and completions.is_file():
         link(prompts, folder / "data/prompts.jsonl")
         return _copy_whole_lines(completions, folder / "completions.jsonl") or None
     return None
+
+
+def _take_over_evaluation(earlier: Path, folder: Path) -> int:
+    """What the stages of an evaluation have found so far, with the data that they went through. Returns the steps done."""
+    found = [earlier / name for name in EVALUATION if (earlier / name).is_file()]
+    if not found:
+        return 0
+    for name in ("prompts.jsonl", "tags.jsonl"):
+        if (earlier / "data" / name).is_file():
+            link(earlier / "data" / name, folder / "data" / name)
+    steps = 0
+    for file in found:
+        _copy_whole_lines(file, folder / file.name)
+        rows = map(json.loads, (folder / file.name).open("rb"))
+        steps += sum(len(row.get("texts") or row.get("scores") or row.get("verdicts") or ()) for row in rows)
+    return steps
 
 
 def drop_saves(folder: Path) -> None:
