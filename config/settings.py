@@ -188,6 +188,7 @@ CELERY_BEAT_SCHEDULE = {
     "compare-rankings": {"task": "annotate.compare_rankings", "schedule": 60.0, "options": {"expires": 60}},
     "reap-jobs": {"task": "annotate.reap_jobs", "schedule": 15.0, "options": {"expires": 15}},
     "reap-runs": {"task": "training.reap_runs", "schedule": 15.0, "options": {"expires": 15}},
+    "tend-pipelines": {"task": "training.tend_pipelines", "schedule": 10.0, "options": {"expires": 10}},
 }
 
 # -- Training runs --------------------------------------------------------------

@@ -6,7 +6,7 @@ from django.urls import get_resolver, reverse
 from annotate.models import DatasetVersion, Demonstration, Flag, Import, Invitation, Membership, Source
 from tests.annotate.known_orders import make_known
 from tests.conftest import make_task, signed_in
-from training.models import Checkpoint, Run, RunInput
+from training.models import Checkpoint, Pipeline, PipelineRun, Run, RunInput, Trigger
 from training.recipes.arguments import parse_arguments, to_json
 
 # Invitations: whoever has the link (tests/annotate/test_invitations.py).
@@ -24,6 +24,7 @@ MAY = {
         *("quality", "quality_table", "quality_tasks", "leaderboard", "leaderboard_table"),
         *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_cancel"),
         *("runs", "run", "run_log", "run_metrics", "run_chart", "checkpoints", "checkpoint"),
+        *("pipelines", "pipeline", "pipeline_run"),
     },
     "admin": {
         *(
@@ -40,6 +41,8 @@ MAY = {
         *("imports", "import", "import_refused", "import_cancel"),
         *("adjudication", "task_decide", "task_state", "task_priority", "demonstration_withdraw"),
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
+        *("pipeline_new", "pipeline_edit", "pipeline_start", "pipeline_archive", "pipeline_trigger_new", "trigger"),
+        *("pipeline_run_cancel", "pipeline_run_resume"),
     },
 }
 NAMES = sorted(set.union(*MAY.values()))
@@ -69,6 +72,8 @@ def address(name, project, bob):
     )
     run = Run.objects.create(project=project, method="generate", arguments=to_json(parse_arguments("generate", {})))
     RunInput.objects.create(run=run, role="policy", checkpoint=checkpoint)
+    pipeline = Pipeline.objects.create(project=project, name="nightly", definition="", created_by=bob)
+    pipeline_run = PipelineRun.objects.create(project=project, pipeline=pipeline, definition="", revision=1)
     version = DatasetVersion.objects.create(project=project, number=1, as_of=project.created_at, created_by=bob)
     signed_in(bob).get(reverse("rank", args=[project.slug]))
     rows = {
@@ -85,12 +90,15 @@ def address(name, project, bob):
         "import": Import.objects.create(project=project, created_by=bob, file_name="a.jsonl", file="imports/a"),
         "run": run,
         "checkpoint": checkpoint,
+        "pipeline": pipeline,
+        "trigger": Trigger.objects.create(pipeline=pipeline, kind="rankings", rankings=10, created_by=bob),
         "invitation": Invitation.objects.create(
             project=project, role="annotator", token_hash="0" * 64, created_by=bob, expires_at=project.created_at
         ),
     }
     wanted = next(pattern for pattern in get_resolver().reverse_dict.getlist(name))[0][0][1]
     values = {"slug": project.slug, "number": version.number, "method": "generate", "key": "loss"}
+    values |= {"run_pk": pipeline_run.pk, "kind": "rankings"}
     values["pk"] = getattr(rows.get(name.partition("_")[0]), "pk", 1)
     return reverse(name, kwargs={key: values[key] for key in wanted})
 

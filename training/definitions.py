@@ -6,7 +6,7 @@ docs/pipelines.md describes the file.
 import re
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import date, datetime
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.services.datasets import CHOICES, Filters
-from training.recipes.arguments import METHODS, InvalidArguments, Method, parse_arguments, to_json
+from training.recipes.arguments import METHODS, InvalidArguments, Method, parse_arguments
 
 DATASET, PROMOTE = "dataset", "promote"
 PROMOTED, CHECKPOINT, VERSION = "promoted", "checkpoint:", "version:"
@@ -175,18 +175,18 @@ def _parse_stage(name: str, table: Any, problems: list[Problem]) -> Stage | None
     method = METHODS.get(kind)
     roles = ["policy"] if kind == PROMOTE else list(method.inputs) if method else []
     takes_dataset = method is not None and method.dataset != "none"
-    fields = ["method", "after", "note", *roles, *(["dataset"] if takes_dataset else [])]
-    fields += ["filters", "test_fraction"] if kind == DATASET else ["arguments"] if method else []
-    for one in table.keys() - set(fields):
+    allowed = ["method", "after", "note", *roles, *(["dataset"] if takes_dataset else [])]
+    allowed += ["filters", "test_fraction"] if kind == DATASET else ["arguments"] if method else []
+    for one in table.keys() - set(allowed):
         wrong(
             one,
             _("A stage with the method “%(method)s” has these: %(fields)s.")
-            % {"method": kind, "fields": ", ".join(fields)},
+            % {"method": kind, "fields": ", ".join(allowed)},
         )
     references = {
         role: text
         for role in (*roles, "dataset")
-        if role in fields and role in table and (text := _text(table, role, 200, name, problems))
+        if role in allowed and role in table and (text := _text(table, role, 200, name, problems))
     }
     dataset = references.pop("dataset", "")
     arguments = (
@@ -215,7 +215,6 @@ def _arguments(method: Method, table: dict[str, Any], wrong: Callable[[str, str]
     except InvalidArguments as error:
         for name, reason in error.errors.items():
             wrong(f"arguments.{name}", reason)
-        return {}
     return values
 
 
@@ -292,6 +291,11 @@ def _wrong_references(stage: Stage, known: dict[str, Stage], tables: dict[str, A
             message = _wrong_feed(*stage_and_output(text), wanted, known, tables)
         if message:
             wrong.append(Problem(stage.name, role, message))
+    rewards = _argument(stage, "rewards") if stage.method in METHODS else None
+    if isinstance(rewards, dict) and "reward_model" in rewards and "reward_model" not in stage.inputs:
+        wrong.append(
+            Problem(stage.name, "reward_model", _("The rewards name it: say which stage or checkpoint it is."))
+        )
     for name in stage.after:
         if name not in tables:
             wrong.append(Problem(stage.name, "after", _("There is no stage “%(name)s”.") % {"name": name}))
@@ -318,8 +322,10 @@ def _wrong_feed(name: str, output: str, wanted: str, known: dict[str, Stage], ta
     made = made_kind(known[name], output)
     if made is None:
         return _("The stage “%(name)s” makes nothing called “%(output)s”.") % {"name": name, "output": output}
-    if output and known[name].arguments.get(output) is False:
-        return _("The stage “%(name)s” makes no “%(output)s”: its arguments switch it off.") % {
+    if output and not _argument(known[name], output):
+        return _(
+            "The stage “%(name)s” makes no “%(output)s”: switch it on with %(output)s = true in its arguments."
+        ) % {
             "name": name,
             "output": output,
         }
@@ -330,6 +336,15 @@ def _wrong_feed(name: str, output: str, wanted: str, known: dict[str, Stage], ta
             "made": kind_in_words(made),
         }
     return ""
+
+
+def _argument(stage: Stage, name: str) -> Any:
+    """The argument's value as it will be: given, or its default."""
+    item = next((one for one in fields(METHODS[stage.method].arguments) if one.name == name), None)
+    if item is None:
+        return None
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    return stage.arguments.get(name, default)
 
 
 def kind_in_words(kind: str) -> str:
@@ -361,8 +376,3 @@ def _cycles(known: dict[str, Stage]) -> list[Problem]:
     for name in known:
         walk(name, [])
     return found
-
-
-def frozen_arguments(stage: Stage) -> dict[str, Any]:
-    """Every argument of its method, the defaults among them."""
-    return to_json(parse_arguments(stage.method, stage.arguments))

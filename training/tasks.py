@@ -1,16 +1,20 @@
 """Celery's way into runs. The run's row is the truth: see annotate/jobs.py and training/supervise.py."""
 
+import logging
 import mmap
 import os
+from collections.abc import Callable
 from typing import Any
 
 from celery import Task, shared_task
 from celery.signals import worker_shutting_down
 
 from annotate.jobs import reap, wake
-from training.models import Run
+from training.models import PipelineRun, Run
 from training.recipes.arguments import METHODS
 from training.supervise import attempt_run
+
+logger = logging.getLogger("podium.runs")
 
 # One byte that the worker's main process shares with the processes it forks: a pool process that is busy with a run learns by
 # it that the worker is shutting down.
@@ -38,6 +42,8 @@ def run(pk: int) -> None:
     """See the run through, unless another worker has it or it has ended."""
     if attempt_run(pk, shutting_down=_shutting_down):
         wake(run, pk)
+    for pipeline_run in PipelineRun.objects.filter(stages__runs=pk, state=PipelineRun.State.RUNNING):
+        advance_pipeline(pipeline_run.pk)
 
 
 def _shutting_down() -> bool:
@@ -49,3 +55,31 @@ def _shutting_down() -> bool:
 def reap_runs() -> list[int]:
     """Give the runs of dead workers back, and send lost wake-ups again."""
     return reap(Run, run)
+
+
+@shared_task(name="training.advance_pipeline")
+def advance_pipeline(pk: int) -> None:
+    # The services of pipelines start runs, and so import this module.
+    from training.services.pipelines import advance
+
+    advance(pk=pk)
+
+
+@shared_task(name="training.tend_pipelines")
+def tend_pipelines() -> None:
+    """Bring every pipeline on, whatever message was lost, and start those whose triggers are due."""
+    from training.services.pipelines import runs_to_advance
+    from training.services.triggers import due_triggers, fire
+
+    for pk in runs_to_advance():
+        _carefully(advance_pipeline, pk)
+    for pk in due_triggers():
+        _carefully(lambda pk: fire(pk=pk), pk)
+
+
+def _carefully(act: Callable[[int], Any], pk: int) -> None:
+    """One that goes wrong must not keep the others waiting; it is tried again next time."""
+    try:
+        act(pk)
+    except Exception:
+        logger.exception("pipelines: %s", pk)

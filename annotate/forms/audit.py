@@ -19,7 +19,10 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "people": (gettext_lazy("People and links"), ("member.", "invitation.")),
     "settings": (gettext_lazy("Settings"), ("settings.", "project.")),
     "data": (gettext_lazy("Imports, datasets and ideal answers"), ("import.", "dataset.", "demonstration.")),
-    "models": (gettext_lazy("Runs and checkpoints"), ("run.", "checkpoint.")),
+    "models": (
+        gettext_lazy("Runs, pipelines and checkpoints"),
+        ("run.", "pipeline.", "trigger.", "checkpoint."),
+    ),
 }
 TARGETS = {
     "task": gettext_lazy("Task"),
@@ -27,6 +30,8 @@ TARGETS = {
     "dataset": gettext_lazy("Dataset"),
     "import": gettext_lazy("Import"),
     "run": gettext_lazy("Run"),
+    "pipeline": gettext_lazy("Pipeline"),
+    "pipeline_run": gettext_lazy("Run of a pipeline"),
     "checkpoint": gettext_lazy("Checkpoint"),
     "ranking": gettext_lazy("Ranking"),
     "demonstration": gettext_lazy("Ideal answer"),

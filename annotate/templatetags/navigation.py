@@ -26,6 +26,7 @@ class Page(NamedTuple):
 
 SECTIONS = {
     "prompts": (Page("prompts", _("Prompts"), READERS), Page("imports", _("Imports"), ADMINS)),
+    "runs": (Page("runs", _("Runs"), READERS), Page("pipelines", _("Pipelines"), READERS)),
     "quality": (
         Page("quality", _("Overview"), READERS, also=("task",)),
         Page("leaderboard", _("Leaderboard"), READERS),
@@ -39,7 +40,7 @@ TOP: tuple[tuple[Promise, tuple[Page, ...]], ...] = (
     (_("Rank"), (Page("rank", _("Rank"), RANKERS, also=("my_rankings",)),)),
     (_("Prompts"), SECTIONS["prompts"]),
     (_("Datasets"), (Page("datasets", _("Datasets"), READERS),)),
-    (_("Runs"), (Page("runs", _("Runs"), READERS),)),
+    (_("Runs"), SECTIONS["runs"]),
     (_("Checkpoints"), (Page("checkpoints", _("Checkpoints"), READERS),)),
     (_("Quality"), SECTIONS["quality"]),
     (_("Members"), (Page("project_members", _("Members"), ADMINS),)),

@@ -104,7 +104,7 @@ def links_of(project: Project, events: list[AuditEvent]) -> dict[int, tuple[str,
             links[event.pk] = address("task", task), _("Task %(number)s") % {"number": task}
         elif kind == "demonstration" and number in prompts:
             links[event.pk] = address("prompt", prompts[number]), _("Prompt")
-        elif kind in ("dataset", "import", "run", "checkpoint") and number:
+        elif kind in ("dataset", "import", "run", "checkpoint", "pipeline", "pipeline_run") and number:
             links[event.pk] = address(kind, number), _("Open it")
         elif kind in ("user", "invitation"):
             links[event.pk] = address("project_members"), _("Members")
