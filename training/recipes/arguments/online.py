@@ -207,7 +207,125 @@ class RLOOArguments(ClippedArguments):
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class PPOArguments(OnlineArguments):
+    learning_rate: float = argument(
+        3e-6, _("Learning rate"), _("Step size of the policy's optimiser at its peak."), minimum=1e-8, maximum=1.0
+    )
+    critic_learning_rate: float = argument(
+        1e-5,
+        _("Critic's learning rate"),
+        _("Step size of the critic's optimiser at its peak. It may be larger than the policy's."),
+        minimum=1e-8,
+        maximum=1.0,
+    )
+    critic_from: Literal["reward_model", "policy"] = argument(
+        "reward_model",
+        _("The critic starts from"),
+        _("The reward model knows what the rewards are about. Without one the critic starts from the policy."),
+    )
+    num_generations: int = argument(
+        2, _("Completions per prompt"), _("Completions per prompt, two at least."), minimum=2, maximum=64
+    )
+    num_iterations: int = argument(
+        4, _("Passes over each sample"), _("How often each completion is learned from."), minimum=1, maximum=64
+    )
+    beta: float = argument(
+        0.05,
+        _("Hold to the reference (β)"),
+        _("What each nat of divergence from the reference takes off the reward. Where it adapts, this is its start."),
+        minimum=0,
+        maximum=10,
+    )
+    kl_control: Literal["fixed", "adaptive"] = argument(
+        "fixed", _("β over time"), _("Keep β, or adapt it so that the divergence stays near its target.")
+    )
+    target_kl: float = argument(
+        6.0,
+        _("Target divergence"),
+        _("Where β adapts: the divergence from the reference to keep to, in nats per completion."),
+        minimum=0.001,
+        maximum=10_000,
+        advanced=True,
+    )
+    kl_horizon: int = argument(
+        10_000,
+        _("Horizon of β"),
+        _("Where β adapts: a divergence a fifth off its target moves β by a fifth in so many completions."),
+        minimum=1,
+        maximum=100_000_000,
+        advanced=True,
+    )
+    epsilon: float = argument(
+        0.2,
+        _("Clipping of the policy (ε)"),
+        _("How far a token's probability may move, as a ratio, before a batch teaches no more of it."),
+        minimum=0.001,
+        maximum=1,
+        advanced=True,
+    )
+    cliprange_value: float = argument(
+        0.2,
+        _("Clipping of the critic"),
+        _("How far the critic's value may move before a batch teaches no more of it, in units of the reward."),
+        minimum=0.001,
+        maximum=1000,
+        advanced=True,
+    )
+    vf_coef: float = argument(
+        0.1, _("Weight of the critic's loss"), _("Weight of the critic's loss in the sum."), minimum=0, maximum=100,
+        advanced=True,
+    )  # fmt: skip
+    gamma: float = argument(
+        1.0, _("Discount (γ)"), _("What a reward one token later counts for now."), minimum=0, maximum=1, advanced=True
+    )
+    lam: float = argument(
+        0.95,
+        _("Trace (λ)"),
+        _("Advantages by generalised estimation: 1 trusts the rewards alone, 0 the critic's next value alone."),
+        minimum=0,
+        maximum=1,
+        advanced=True,
+    )
+    whiten_rewards: bool = argument(
+        False,
+        _("Scale rewards"),
+        _("Divide the rewards of all tokens of a batch by their deviation. Advantages are always whitened."),
+        advanced=True,
+    )
+    missing_eos_penalty: float = argument(
+        0.0,
+        _("Price of not ending"),
+        _("Taken off the reward of a completion that the length limit cut off."),
+        minimum=0,
+        maximum=1000,
+        advanced=True,
+    )
+
+    def errors(self) -> dict[str, str]:
+        errors = super().errors()
+        if self.batches_per_generation % self.gradient_accumulation_steps:
+            errors["steps_per_generation"] = (
+                f"must be a multiple of the {self.gradient_accumulation_steps} batches that make a step, or 0"
+            )
+        if self.kl_control == "adaptive" and not self.beta:
+            errors["beta"] = "must be above 0 where it is to adapt"
+        if self.missing_eos_penalty and self.mask_truncated_completions:
+            errors["missing_eos_penalty"] = "must be 0 where cut completions leave the loss"
+        return errors
+
+
 METHODS: tuple[Method, ...] = (
+    Method(
+        name="ppo",
+        title=_("Proximal policy optimisation"),
+        summary=_("Let the policy write answers, and learn from their rewards with a critic that judges each token."),
+        arguments=PPOArguments,
+        inputs=INPUTS,
+        makes="causal_lm",
+        dataset="none",
+        prompts="all",
+    ),
     Method(
         name="grpo",
         title=_("Group relative policy optimisation"),
