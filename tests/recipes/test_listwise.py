@@ -191,6 +191,7 @@ def test_the_collator_keeps_rankings_whole():
         ]
     )
     assert {name: value.tolist() for name, value in batch.items()} == {
+        "sizes": [2, 3],
         "input_ids": [[1, 2, 0], [1, 3, 4], [5, 6, 0], [5, 7, 0], [5, 8, 0]],
         "attention_mask": [[1, 1, 0], [1, 1, 1], [1, 1, 0], [1, 1, 0], [1, 1, 0]],
         "completion_mask": [[0, 1, 0], [0, 1, 1], [0, 1, 0], [0, 1, 0], [0, 1, 0]],

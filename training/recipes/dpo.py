@@ -26,6 +26,7 @@ from training.recipes.data import load_rankings
 from training.recipes.listwise import RankingCollator, agreement, pair_metrics
 from training.recipes.losses import preference_loss
 from training.recipes.models import load_causal_lm, load_tokenizer, lora
+from training.recipes.packing import model_inputs, sharing, sum_completions
 from training.recipes.run_folder import RunFolder, main
 from training.recipes.training import FiniteLoss, RunEvents, Samples, configure, save_checkpoint, train
 
@@ -76,11 +77,8 @@ class ListwiseDPOTrainer(FiniteLoss, DPOTrainer):
     def log_probs(self, model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """Each completion's log-probability given its prompt, summed over its tokens, (N,)."""
         labels_NT = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
-        output = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], labels=labels_NT, fused_lm_head=True
-        )
-        log_probs_N: torch.Tensor = output.log_probs.float().sum(dim=1)
-        return log_probs_N
+        output = model(**model_inputs(inputs), labels=labels_NT, fused_lm_head=True)
+        return sum_completions(output.log_probs.float(), inputs)
 
     @torch.no_grad()
     def log_probs_all(self, dataset: Dataset) -> list[list[float]]:
@@ -107,10 +105,12 @@ def dpo(folder: RunFolder, arguments: DPOArguments) -> None:
     training, held_out = load_rankings(folder, tokenizer, arguments.max_length, arguments.ties)
 
     # Model, and the reference's log-probabilities while it is untrained
+    model = load_causal_lm(folder.model())
+    breadth = sharing(folder, model, arguments.max_length) if arguments.share_prompts else None
     trainer = ListwiseDPOTrainer(
-        load_causal_lm(folder.model()),
+        model,
         args=configure(DPOConfig, folder, arguments, held_out, precompute_ref_log_probs=True),
-        data_collator=RankingCollator(tokenizer.pad_token_id, arguments.ties),
+        data_collator=RankingCollator(tokenizer.pad_token_id, arguments.ties, breadth),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
         processing_class=tokenizer,

@@ -15,6 +15,8 @@ import torch
 from torch.nn.functional import softplus
 from torch.nn.utils.rnn import pad_sequence
 
+from training.recipes.packing import cost, pack
+
 
 def pairs_of(ranks: Sequence[int], ties: str) -> list[tuple[int, int, float]]:
     """(winner, loser, weight) for each pair; 1 is the best rank. A tie gives nothing, or with "half" half a win to each.
@@ -38,17 +40,20 @@ class RankingCollator:
     """Rankings to one padded batch of completions and the pairs among its rows.
 
     In:  [{"ids": [[1, 2], [1, 3, 4]], "prompt_length": 1, "ranks": [2, 1], "weight": 1.0}]
-    Out: {"input_ids": [[1, 2, PAD], [1, 3, 4]], "attention_mask": [[1, 1, 0], [1, 1, 1]],
+    Out: {"sizes": [2], "input_ids": [[1, 2, PAD], [1, 3, 4]], "attention_mask": [[1, 1, 0], [1, 1, 1]],
           "completion_mask": [[0, 1, 0], [0, 1, 1]], "winners": [1], "losers": [0], "weights": [1.0], "tied": [False],
           "choices": [0.0, 1.0], "lengths": [1, 2]}
 
     Pair weights are such that their weighted sum is the mean over each ranking's pairs, then over the rankings. `choices` weighs in
     the same way each completion that wins a pair (Plackett-Luce); `lengths` counts the tokens of each completion.
-    `reference` (DPO: K log-probabilities per ranking) passes through, flattened.
+    `reference` (DPO: K log-probabilities per ranking) passes through, flattened. `sizes` counts each ranking's completions; it comes
+    first, since the trainer takes the first length that it finds for the number of examples.
+    With `breadth` (packing.py) completions share their prompt's tokens wherever that takes less time.
     """
 
     pad_token_id: int
     ties: str
+    breadth: float | None = None
 
     def __call__(self, rankings: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         ids: list[torch.Tensor] = []
@@ -70,10 +75,18 @@ class RankingCollator:
             for one in ranking["ids"]:
                 ids.append(torch.tensor(one))
                 completion_mask.append((torch.arange(len(one)) >= ranking["prompt_length"]).long())
-        batch = {
+        encoded = {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_token_id),
             "attention_mask": pad_sequence([torch.ones_like(one) for one in ids], batch_first=True),
             "completion_mask": pad_sequence(completion_mask, batch_first=True),
+        }
+        if self.breadth is not None:
+            packed = pack(rankings, self.pad_token_id)
+            if cost(packed["input_ids"], self.breadth) < cost(encoded["input_ids"], self.breadth):
+                encoded = packed
+        batch = {
+            "sizes": torch.tensor([len(ranking["ids"]) for ranking in rankings]),
+            **encoded,
             "winners": torch.tensor(winners, dtype=torch.long),
             "losers": torch.tensor(losers, dtype=torch.long),
             "weights": torch.tensor(weights, dtype=torch.float32),

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from functools import wraps
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -26,6 +28,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from training.recipes.arguments import SMOLLM2, TrainingArguments
 from training.recipes.run_folder import RunFailed, RunFolder, models_folder
@@ -90,7 +93,22 @@ def make_reward_model(model: Model) -> PreTrainedModel:
         raise RunFailed("missing_model", f"{type(scorer).__name__} has no scalar head that a reward model can use.")
     scorer.score = Float32Linear(head.in_features, 1, bias=False)
     scorer.score.weight.data.copy_(head.weight.data)
+    score_at_places(scorer)
     return scorer
+
+
+def score_at_places(scorer: PreTrainedModel) -> None:
+    """Lets `scorer(…, places=(rows, columns))` score these tokens instead of each row's last one. Wrappers (LoRA, DDP, FSDP) pass it on."""
+    original = scorer.forward
+
+    @wraps(type(scorer).forward)
+    def forward(self: PreTrainedModel, *args: Any, places: Any = None, **inputs: Any) -> Any:
+        if places is None:
+            return original(*args, **inputs)
+        hidden = self.base_model(*args, **inputs).last_hidden_state
+        return SequenceClassifierOutput(logits=self.score(hidden[places]))
+
+    scorer.forward = MethodType(forward, scorer)
 
 
 def load_reward_model(model: Model) -> PreTrainedModel:

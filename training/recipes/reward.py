@@ -28,6 +28,7 @@ from training.recipes.data import load_rankings
 from training.recipes.listwise import RankingCollator, agreement, bradley_terry, pair_metrics
 from training.recipes.losses import plackett_luce
 from training.recipes.models import load_tokenizer, lora, make_reward_model
+from training.recipes.packing import model_inputs, sharing
 from training.recipes.run_folder import RunFailed, RunFolder, main
 from training.recipes.training import FiniteLoss, RunEvents, configure, prefixed, save_checkpoint, train
 
@@ -68,9 +69,8 @@ class ListwiseRewardTrainer(FiniteLoss, RewardTrainer):
 
     def scores(self, model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         """One score per completion: the head's output at its last token, (N,)."""
-        scores_N1 = model(
-            input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False
-        ).logits
+        places = {"places": (inputs["row"], inputs["end"])} if "end" in inputs else {}
+        scores_N1 = model(**model_inputs(inputs), use_cache=False, **places).logits
         scores_N: torch.Tensor = scores_N1.squeeze(-1).float()
         return scores_N
 
@@ -166,13 +166,14 @@ def train_one(
     # Model: the policy's body with a scalar head; the watchdog's begins elsewhere
     set_seed(arguments.seed + bool(output))
     model = make_reward_model(folder.model())
+    breadth = sharing(folder, model, arguments.max_length) if arguments.share_prompts else None
 
     # Train
     saves = folder.trainer / output
     trainer = ListwiseRewardTrainer(
         model,
         args=configure(RewardConfig, folder, arguments, held_out, output_dir=saves),
-        data_collator=RankingCollator(tokenizer.pad_token_id, arguments.ties),
+        data_collator=RankingCollator(tokenizer.pad_token_id, arguments.ties, breadth),
         train_dataset=training,
         eval_dataset=held_out if len(held_out) else None,
         processing_class=tokenizer,
