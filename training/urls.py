@@ -1,6 +1,6 @@
 from django.urls import path
 
-from training.views import checkpoints, pipeline_runs, pipelines, run, runs
+from training.views import checkpoints, evaluation, pipeline_runs, pipelines, run, runs
 
 urlpatterns = [
     path("runs", runs.runs, name="runs"),
@@ -11,6 +11,7 @@ urlpatterns = [
     path("runs/<int:pk>/log", run.run_log, name="run_log"),
     path("runs/<int:pk>/metrics.csv", run.run_metrics, name="run_metrics"),
     path("runs/<int:pk>/charts/<slug:key>.svg", run.run_chart, name="run_chart"),
+    path("runs/<int:pk>/evaluation", evaluation.run_evaluation, name="run_evaluation"),
     path("pipelines", pipelines.pipelines, name="pipelines"),
     path("pipelines/new", pipelines.pipeline_new, name="pipeline_new"),
     path("pipelines/<int:pk>", pipelines.pipeline, name="pipeline"),

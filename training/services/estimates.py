@@ -39,6 +39,11 @@ def estimate_run(
             steps, completions = rows, rows * arguments["num_generations"]
         elif issubclass(METHODS[method].arguments, OnlineArguments):
             rows, steps, completions = _online(project, arguments)
+        elif METHODS[method].makes == "evaluation":
+            if "policy" not in inputs:
+                return None
+            rows, completions = _evaluated(project, arguments, "baseline" in inputs)
+            steps = completions * (2 if "reward_model" in inputs else 1)
         elif dataset_version is None:
             return None
         else:
@@ -67,6 +72,15 @@ def _online(project: Project, arguments: dict[str, Any]) -> tuple[int, int, int]
     samplings = rows // max(1, sampled // arguments["num_generations"])
     steps = _steps(math.ceil(samplings * iterations * batches / accumulated), arguments)
     return rows, steps, math.ceil(steps * accumulated / (iterations * batches)) * sampled
+
+
+def _evaluated(project: Project, arguments: dict[str, Any], compares: bool) -> tuple[int, int]:
+    """(prompts, completions written) of an evaluation."""
+    prompts = project.prompts.filter(tags__contains=[tag]) if (tag := arguments["prompt_tag"]) else project.prompts
+    share = TEST_FRACTION if arguments["split"] == "test" else 1
+    rows = min(round(prompts.count() * share), arguments["num_prompts"])
+    samples = arguments["num_generations"] if arguments["num_generations"] > 1 else 0
+    return rows, rows * (1 + samples + compares)
 
 
 def _latest_like(project: Project, method: str, policy: Checkpoint | None) -> Run | None:

@@ -11,7 +11,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
+from annotate.jobs import Job
 from annotate.models import Completion
+from training.evaluation import told_of
 from training.forms import BaseModelForm, PromoteForm
 from training.metrics import final_figures
 from training.models import Checkpoint, Run
@@ -20,6 +22,7 @@ from training.services.checkpoints import add_base_model, promote, promoted_chec
 from training.templatetags.runs import method_title
 
 SHOWN_COMPLETIONS = 5
+SHOWN_EVALUATIONS = 10
 SHOWN_FIGURES = 1
 
 
@@ -83,6 +86,7 @@ def checkpoint(request: ProjectRequest, pk: int) -> HttpResponse:
         "is_promoted": promoted_checkpoint(project) == found,
         "ancestry": _ancestry(found),
         "children": found.children.order_by("pk"),
+        "evaluations": _evaluations(found),
         "used_in": found.run_inputs.select_related("run").order_by("-run_id")[:50],
         "promotions": found.promotions.select_related("promoted_by").order_by("-pk"),
         "history": project.promotions.select_related("checkpoint", "promoted_by").order_by("-pk")[:20],
@@ -90,6 +94,13 @@ def checkpoint(request: ProjectRequest, pk: int) -> HttpResponse:
         "completions": completions.select_related("prompt").order_by("-pk")[:SHOWN_COMPLETIONS],
     }
     return render(request, "training/checkpoint.html", context)
+
+
+def _evaluations(found: Checkpoint) -> list[tuple[Run, list[tuple[str, str]]]]:
+    """The newest evaluations that measured it, with the figures that say something of it."""
+    rows = found.run_inputs.filter(run__method="evaluate", run__state=Job.State.SUCCEEDED).select_related("run")
+    told = [(item.run, told_of(item.run, item.role)) for item in rows.order_by("-run_id")[:SHOWN_EVALUATIONS]]
+    return [(run, figures) for run, figures in told if figures]
 
 
 def _ancestry(found: Checkpoint) -> list[Checkpoint]:

@@ -7,6 +7,8 @@ from typing import Any
 from django.contrib import messages
 from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.template import TemplateDoesNotExist
+from django.template.loader import get_template
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
 
@@ -20,6 +22,7 @@ from training.services.events import all_rows, metric_series, newest_rows
 from training.services.failures import ADVICE, TITLES
 from training.services.folders import log_path, log_tail
 from training.services.runs import cancel_run, retry_run
+from training.views.evaluation import evaluation_context
 
 TABLE_ROWS = 100
 SAMPLES = 6
@@ -65,8 +68,21 @@ def run(request: ProjectRequest, pk: int) -> HttpResponse:
         "advice": ADVICE.get(found.cause, ADVICE["crash"]),
         "figures": final_figures(found.result.get("metrics") or {}),
         "completions": found.result.get("completions"),
+        "method_template": _method_template(found.method),
     }
+    if found.method == "evaluate":
+        context |= evaluation_context(found)
     return render(request, "training/run.html", context)
+
+
+def _method_template(method: str) -> str:
+    """What the page shows of this method alone, if there is such a template."""
+    name = f"training/methods/{method}.html"
+    try:
+        get_template(name)
+    except TemplateDoesNotExist:
+        return ""
+    return name
 
 
 def _mark(found: Run) -> str:
