@@ -28,6 +28,8 @@ IMPORTED = (
     "trl.trainer.grpo_trainer",
     "trl.trainer.rloo_trainer",
     "trl.trainer.kto_trainer",
+    "trl.experimental.orpo.orpo_trainer",
+    "trl.experimental.online_dpo.online_dpo_trainer",
     "peft",
     "datasets",
     "pyarrow.parquet",

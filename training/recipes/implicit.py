@@ -53,7 +53,10 @@ class RankingJudge:
         agreed: Agreement | None = agreement(
             scores, [row["ranks"] for row in self.rankings], [row["prompt_id"] for row in self.rankings]
         )
-        return agreed.metrics("eval") if agreed else {}
+        metrics = agreed.metrics("eval") if agreed else {}
+        if self.per_token:
+            metrics.pop("eval_confidence", None)  # a margin per token is no logit of a preference
+        return metrics
 
     @torch.no_grad()
     def log_probs(self) -> torch.Tensor:
