@@ -10,6 +10,8 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from environs import Env
 
+from config.rewards import check_judge, read_reward_functions
+
 env = Env()
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -199,9 +201,20 @@ RUN_BEAT_SECONDS = env.float("RUN_BEAT_SECONDS", 2.0)
 RUN_GRACE_SECONDS = env.float("RUN_GRACE_SECONDS", 20.0)
 # Folders from which an admin may add a base model.
 MODEL_ROOTS = [Path(root).resolve() for root in env.list("MODEL_ROOTS", [str(PODIUM_HOME / "models")])]
+# How often one token may call the API.
+API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 1200)
 # Folders in which the texts lie that models are pre-trained on.
 TEXT_ROOTS = [Path(root).resolve() for root in env.list("TEXT_ROOTS", [str(PODIUM_HOME / "texts")])]
 HUB_ENABLED = env.bool("HUB_ENABLED", False)  # recipes may download models from the Hugging Face hub
+# Rewards of one's own: `name=package.module:function`, imported by the recipe alone.
+REWARD_FUNCTIONS = read_reward_functions(env.str("REWARD_FUNCTIONS", ""))
+# An OpenAI-compatible endpoint that judges completions. The key reaches the recipes that ask it, and nothing else.
+JUDGE_URL = env.str("JUDGE_URL", "")
+JUDGE_MODEL = env.str("JUDGE_MODEL", "")
+JUDGE_API_KEY = env.str("JUDGE_API_KEY", "")
+JUDGE_TIMEOUT = env.float("JUDGE_TIMEOUT", 60.0)
+JUDGE_CONCURRENCY = env.int("JUDGE_CONCURRENCY", 8)
+check_judge(JUDGE_URL, JUDGE_MODEL, JUDGE_API_KEY, JUDGE_TIMEOUT, JUDGE_CONCURRENCY)
 
 # -- Logs: one line each, to stderr ------------------------------------------------
 LOGGING = {

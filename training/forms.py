@@ -13,6 +13,8 @@ from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.models import Checkpoint
 from training.recipes.arguments import METHODS, PACKAGED_MODELS
+from training.services.rewards import known_rewards
+from training.weights import WeightsField
 
 # What people call the choices of an argument, where they do not go by the field's own name for them.
 CHOICES = {
@@ -118,6 +120,8 @@ def argument_field(name: str, hint: Any, default: Any, about: dict[str, Any]) ->
         return forms.ChoiceField(choices=[(choice, CHOICES.get(choice, choice)) for choice in get_args(hint)], **shared)
     if hint is str:
         return forms.CharField(required=False, max_length=about["maximum"], **shared)
+    if get_origin(hint) is dict:
+        return WeightsField(known_rewards(), about["minimum"], about["maximum"], **shared)
     shared |= {"min_value": about["minimum"], "max_value": about["maximum"]}
     if hint is int:
         return forms.IntegerField(**shared)

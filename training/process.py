@@ -74,8 +74,11 @@ class Child:
 
 
 @contextmanager
-def started(command: list[str], *, log: Path, lock: int) -> Iterator[Child]:
-    """Run `command` under the shim, its output appended to `log`. On the way out nothing of it is alive."""
+def started(command: list[str], *, log: Path, lock: int, secrets: dict[str, str] | None = None) -> Iterator[Child]:
+    """Run `command` under the shim, its output appended to `log`. On the way out nothing of it is alive.
+
+    `secrets` are variables that this command alone may see.
+    """
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     shim = [sys.executable, "-I", str(SHIM), str(reading), str(settings.RUN_LEASE_SECONDS), str(lock), "--"]
@@ -87,7 +90,7 @@ def started(command: list[str], *, log: Path, lock: int) -> Iterator[Child]:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=settings.BASE_DIR,
-                env=recipe_environment(),
+                env=recipe_environment() | (secrets or {}),
                 pass_fds=(reading, lock),
                 start_new_session=True,
             )

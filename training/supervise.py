@@ -31,6 +31,7 @@ from training.services import checkpoints, generation
 from training.services.events import EventCopy
 from training.services.failures import RunFailed, failure_by_exit_code
 from training.services.folders import lay_folder, locked_folder, log_tail, told_in_words
+from training.services.rewards import judge_environment
 from training.services.saves import drop_saves
 
 logger = logging.getLogger("podium.runs")
@@ -101,8 +102,9 @@ def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool
     events = EventCopy(run, folder / "events.jsonl")
     with log.open("a") as file:
         file.write(f"== attempt {run.attempt}, {timezone.now():%Y-%m-%d %H:%M:%S} UTC\n")
+    command, secrets = process.recipe_command(METHODS[run.method].module, folder), judge_environment(run)
     try:
-        with started(process.recipe_command(METHODS[run.method].module, folder), log=log, lock=lock) as child:
+        with started(command, log=log, lock=lock, secrets=secrets) as child:
             asked = _watch(run, child, events, shutting_down)
             code = child.process.returncode
     except (SystemExit, KeyboardInterrupt):  # a cold shutdown: the child is dead by now

@@ -21,6 +21,7 @@ TITLES: dict[str, str | Promise] = {
     "missing_model": _("The model could not be loaded."),
     "disk_full": _("The disk is full."),
     "bad_arguments": _("The recipe refused its arguments."),
+    "reward_failed": _("A reward could not be computed."),
     "crash": _("The recipe stopped with an error."),
 }
 
@@ -37,6 +38,10 @@ ADVICE: dict[str, str | Promise] = {
     "missing_model": _("Look at the checkpoint's page to see where its weights should be, or choose another one."),
     "disk_full": _("Free some space where the storage is, then retry: the run goes on from its last save."),
     "bad_arguments": _("Start a new run with other arguments; the message names the one that does not fit."),
+    "reward_failed": _(
+        "The message names the reward. If its judge could not be reached or its function has been mended, retry: the run goes on "
+        "from its last save."
+    ),
     "crash": _("The log below has the details. If it looks like a passing fault, retry."),
 }
 

@@ -20,6 +20,7 @@ from training.recipes.arguments import METHODS
 from .datasets import dataset_files
 from .failures import RunFailed
 from .prompts import prompts_of, tags_of
+from .rewards import reward_functions_of
 from .saves import link, take_over_saves
 
 LOG_TAIL_LINES, LOG_TAIL_BYTES = 40, 16_384
@@ -110,6 +111,7 @@ def lay_folder(run: Run, folder: Path) -> None:
         "arguments": run.arguments,
         "inputs": inputs,
         "dataset": "data" if run.dataset_version else None,
+        "reward_functions": reward_functions_of(run),
     }
     _replace(folder / "args.json", json.dumps(arguments, ensure_ascii=False, indent=1))
 

@@ -9,19 +9,23 @@ from django.db.models.functions import Coalesce
 
 from annotate.models import Project, Prompt, Ranking, RankingTask, split_of
 from training.models import Run
-from training.recipes.arguments import METHODS
+from training.recipes.arguments import METHODS, Method
 
 # The share that is held out, the usual one of a dataset version too: then a prompt is on the same side in both.
 TEST_FRACTION = 0.1
 
 
 def prompts_of(run: Run) -> Iterator[dict[str, Any]]:
+    return chosen_prompts(run.project, METHODS[run.method], run.arguments)
+
+
+def chosen_prompts(project: Project, method: Method, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """{"prompt_id", "prompt": [messages], "answer": the reference answer or "", "tags", "split": "train" | "test"} for each."""
-    rows = least_ranked(run.project) if METHODS[run.method].prompts == "least_ranked" else _shuffled(run.project)
-    if tag := run.arguments.get("prompt_tag"):
+    rows = least_ranked(project) if method.prompts == "least_ranked" else _shuffled(project)
+    if tag := arguments.get("prompt_tag"):
         rows = rows.filter(tags__contains=[tag])
     # An evaluation names the side that it wants; the prompts of the other side count for nothing.
-    yield from islice(_on_side(rows, run.arguments.get("split", "all")), run.arguments["num_prompts"])
+    yield from islice(_on_side(rows, arguments.get("split", "all")), arguments["num_prompts"])
 
 
 def _on_side(rows: QuerySet[Prompt], wanted: str) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,7 @@ from training.tasks import run as run_task
 from .checkpoints import allowed_folder
 from .datasets import dataset_files, training_rows
 from .folders import missing_weights
+from .rewards import wrong_rewards
 
 
 @transaction.atomic
@@ -49,6 +50,8 @@ def start_run(
         errors["num_prompts"] = _("The project has no prompts yet. Import some first.")
     if not errors and (error_text := _nothing_to_measure(project, chosen, inputs, dataset_version, frozen)):
         errors["policy"] = error_text
+    if frozen:
+        errors.update(wrong_rewards(project, chosen, frozen, inputs))
     if error_text := _wrong_texts(frozen):
         errors["text_folder"] = error_text
     if errors:
@@ -126,7 +129,7 @@ def _nothing_to_measure(
 ) -> str:
     if method.makes != "evaluation" or ("reward_model" in inputs and (version or "policy" in inputs)):
         return ""
-    judged = "baseline" in inputs and arguments["use_judge"]
+    judged = "baseline" in inputs and (arguments["use_judge"] or "judge" in inputs)
     if "policy" in inputs and (judged or project.prompts.exclude(reference_answer="").exists()):
         return ""
     return _(

@@ -28,6 +28,13 @@ class Command(BaseCommand):
         parser.add_argument("--dataset", type=int, help="Number of a dataset version")
         parser.add_argument("--policy", help="Name of a checkpoint (default: the promoted one)")
         parser.add_argument(
+            "--input",
+            action="append",
+            default=[],
+            metavar="ROLE=NAME",
+            help="A checkpoint in another role: reward_model=…",
+        )
+        parser.add_argument(
             "--set", action="append", default=[], metavar="NAME=VALUE", help="An argument of the method"
         )
         parser.add_argument("--user", help="Who starts it (default: whoever made the project)")
@@ -51,7 +58,7 @@ class Command(BaseCommand):
                 project=project,
                 method=options["method"],
                 arguments=read_values(options["method"], options["set"]),
-                inputs=find_policy(project, options["policy"]),
+                inputs=find_inputs(project, options["method"], options["policy"], options["input"]),
                 dataset_version=version,
                 user=user,
                 note=options["note"][:200],
@@ -77,18 +84,23 @@ class Command(BaseCommand):
         self.stdout.write(f"made {made.name}" if made else json.dumps(run.result.get("completions", {})))
 
 
-def find_policy(project: Project, name: str | None) -> dict[str, Checkpoint]:
-    if name is None:
-        policy = promoted_checkpoint(project)
-        return {"policy": policy} if policy else {}
-    found = project.checkpoints.filter(name=name).first()
-    if found is None:
-        raise CommandError(f"The project has no checkpoint “{name}”.")
-    return {"policy": found}
+def find_inputs(project: Project, method: str, policy: str | None, pairs: list[str]) -> dict[str, Checkpoint]:
+    takes_policy = "policy" in METHODS[method].inputs
+    promoted = promoted_checkpoint(project) if takes_policy and policy is None else None
+    inputs = {"policy": promoted} if promoted else {}
+    for pair in [f"policy={policy}", *pairs] if policy is not None else pairs:
+        role, equals, name = pair.partition("=")
+        if not equals:
+            raise CommandError(f"--input wants ROLE=NAME, not “{pair}”.")
+        found = project.checkpoints.filter(name=name).first()
+        if found is None:
+            raise CommandError(f"The project has no checkpoint “{name}”.")
+        inputs[role] = found
+    return inputs
 
 
 def read_values(method: str, pairs: list[str]) -> dict[str, Any]:
-    """NAME=VALUE pairs; a value of a text argument stays text, the others are JSON (`1e-6`, `true`)."""
+    """NAME=VALUE pairs; a value of a text argument stays text, the others are JSON (`1e-6`, `true`, `{"accuracy": 1}`)."""
     texts = {item.name for item in fields(METHODS[method].arguments) if isinstance(item.default, str)}
     values: dict[str, Any] = {}
     for pair in pairs:
@@ -98,5 +110,7 @@ def read_values(method: str, pairs: list[str]) -> dict[str, Any]:
         try:
             values[name] = text if name in texts else json.loads(text)
         except ValueError as error:
-            raise CommandError(f"{name}: “{text}” is neither a number nor true or false.") from error
+            raise CommandError(
+                f'{name}: “{text}” is neither a number, nor true or false, nor JSON such as {{"accuracy": 1}}.'
+            ) from error
     return values

@@ -4,14 +4,32 @@ from dataclasses import dataclass
 
 from .base import Input, _, argument
 
-# The rewards that come with Podium, each in one line for the form. training/recipes/rewards/ computes them.
+# The rewards that come with Podium: what people call each, and one line on it. training/recipes/rewards/ computes them.
 REWARDS = {
-    "reward_model": _("The score of a reward model, trained on rankings; 0 is its average."),
-    "accuracy": _("1 where the mathematical answer equals the prompt's reference answer, else 0."),
-    "format": _("1 for <think>…</think><answer>…</answer>, each once, in this order, with nothing after; else 0."),
-    "language": _("The share of the words in the wanted language, 0 to 1."),
-    "length": _("0 up to a length, then falling to −1 at the longest that is allowed."),
-    "judge": _("What a judge, itself a language model, gives the answer, 0 to 1."),
+    "reward_model": (
+        _("Reward model"),
+        _("The score of a reward model, trained on rankings; 0 is its average."),
+    ),
+    "accuracy": (
+        _("Accuracy"),
+        _("1 where the mathematical answer equals the prompt's reference answer, else 0."),
+    ),
+    "format": (
+        _("Format"),
+        _("1 for <think>…</think><answer>…</answer>, each once, in this order, with nothing after; else 0."),
+    ),
+    "language": (
+        _("Language"),
+        _("The share of the words that are in the wanted language, 0 to 1."),
+    ),
+    "length": (
+        _("Length"),
+        _("0 up to a length, then falling to −1 at the longest that is allowed."),
+    ),
+    "judge": (
+        _("Judge"),
+        _("The grade that a judge, itself a language model, gives the answer, 0 to 1."),
+    ),
 }
 REWARD_MODEL = Input(
     "reward_model",
