@@ -41,6 +41,8 @@ SENTENCES: dict[str, Any] = {
     "member.qualified": gettext_lazy("%(person)s passed practice, says %(actor)s."),
     "invitation.created": gettext_lazy("%(actor)s made a link (role: %(role)s; people: %(max_uses)s; days: %(days)s)."),
     "invitation.revoked": gettext_lazy("%(actor)s revoked a link."),
+    "token.created": gettext_lazy("%(actor)s made the token “%(name)s” for scripts."),
+    "token.revoked": gettext_lazy("%(actor)s revoked the token “%(name)s”."),
     "import.started": gettext_lazy("%(actor)s imported “%(file)s”."),
     "import.cancelled": gettext_lazy("%(actor)s cancelled the import of “%(file)s”."),
     "dataset.started": gettext_lazy("%(actor)s froze dataset %(number)s."),

@@ -21,11 +21,14 @@ from annotate.views import (
     ranking,
     settings,
     tasks,
+    tokens,
 )
 
 P = "projects/<slug:slug>/"
 
 urlpatterns: list[URLPattern] = [
+    path("account/tokens", tokens.tokens, name="tokens"),
+    path("account/tokens/<int:pk>/revoke", tokens.token_revoke, name="token_revoke"),
     path("", home.home, name="home"),
     path("projects/new", projects.project_new, name="project_new"),
     path("join", invitations.joining, name="joining"),

@@ -1,6 +1,7 @@
 from django.urls import include, path
 from django.views.i18n import set_language
 
+from config.api import api
 from config.health import healthz, readyz
 
 handler400 = "config.errors.bad_request"
@@ -9,6 +10,7 @@ handler500 = "config.errors.server_error"
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("api/v1/", api.urls),
     path("language/", set_language, name="set_language"),
     path("accounts/", include("allauth.account.urls")),
     path("", include("annotate.urls")),

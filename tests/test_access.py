@@ -13,7 +13,7 @@ from training.recipes.arguments import parse_arguments, to_json
 ANYONE = {"join", "joining"}
 # The least that somebody must be. Annotators and researchers do not include each other; an admin is both.
 MAY = {
-    "signed in": {"home", "project_new"},
+    "signed in": {"home", "project_new", "tokens", "token_revoke"},
     "member": {"project", "guidelines"},
     "annotator": {
         *("my_rankings", "ranking_revise"),
@@ -23,7 +23,7 @@ MAY = {
     "researcher": {
         *("quality", "quality_table", "quality_tasks", "leaderboard", "leaderboard_table"),
         *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_cancel"),
-        *("runs", "run", "run_log", "run_metrics", "run_chart", "checkpoints", "checkpoint"),
+        *("runs", "run", "run_log", "run_metrics", "run_chart", "run_evaluation", "checkpoints", "checkpoint"),
         *("pipelines", "pipeline", "pipeline_run"),
     },
     "admin": {

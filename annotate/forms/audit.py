@@ -16,7 +16,7 @@ RANKINGS = "ranking."
 KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "rankings": (gettext_lazy("Rankings"), (RANKINGS,)),
     "tasks": (gettext_lazy("Tasks, flags and known orders"), ("task.", "tasks.", "known.")),
-    "people": (gettext_lazy("People and links"), ("member.", "invitation.")),
+    "people": (gettext_lazy("People, links and tokens"), ("member.", "invitation.", "token.")),
     "settings": (gettext_lazy("Settings"), ("settings.", "project.")),
     "data": (gettext_lazy("Imports, datasets and ideal answers"), ("import.", "dataset.", "demonstration.")),
     "models": (
@@ -36,6 +36,7 @@ TARGETS = {
     "ranking": gettext_lazy("Ranking"),
     "demonstration": gettext_lazy("Ideal answer"),
     "invitation": gettext_lazy("Link"),
+    "token": gettext_lazy("Token"),
 }
 
 

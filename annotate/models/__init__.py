@@ -6,6 +6,7 @@ from .prompts import Completion, Demonstration, Prompt, Source, completion_hash,
 from .quality import QualityReport
 from .rankings import RankedCompletion, Ranking
 from .tasks import PRIORITY_MAX, QUEUE_ORDER, Assignment, Flag, KnownOrder, RankingTask, TaskCompletion
+from .tokens import ApiToken, StoredResponse
 from .users import User
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "PRIORITY_MAX",
     "QUEUE_ORDER",
     "RATING_MAX",
+    "ApiToken",
     "Assignment",
     "AuditEvent",
     "Completion",
@@ -33,6 +35,7 @@ __all__ = [
     "RankingTask",
     "RefusedRow",
     "Source",
+    "StoredResponse",
     "TaskCompletion",
     "User",
     "completion_hash",

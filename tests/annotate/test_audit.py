@@ -137,6 +137,16 @@ def revoke(project, alice, bob):
     post(alice, project, f"invitations/{Invitation.objects.get().pk}/revoke")
 
 
+def make_token(project, alice, bob):
+    fields = {"name": "n", "scopes": ["read"], "days": 7, "project": project.pk}
+    signed_in(alice).post("/account/tokens", fields)
+
+
+def revoke_token(project, alice, bob):
+    make_token(project, alice, bob)
+    signed_in(alice).post(f"/account/tokens/{alice.api_tokens.get().pk}/revoke")
+
+
 def join(project, alice, bob):
     page = post(alice, project, "invitations", role="annotator", days=7, max_uses=1, note="")
     client = signed_in(make_user("dora"))
@@ -206,6 +216,8 @@ ACTS = {
     "member.qualified": lambda project, alice, bob: pause(project, alice, bob, "qualify"),
     "invitation.created": invite,
     "invitation.revoked": revoke,
+    "token.created": make_token,
+    "token.revoked": revoke_token,
     "import.started": upload,
     "import.cancelled": cancel_import,
     "dataset.started": freeze,

@@ -1,0 +1,1 @@
+"""The REST API over projects. config/api.py puts it together with what training adds."""

@@ -1,0 +1,20 @@
+"""The REST API at /api/v1/, put together. Its OpenAPI description is at /api/v1/openapi.json."""
+
+from ninja import NinjaAPI
+
+from annotate.api.base import add_error_handlers
+from annotate.api.projects import router as projects
+from training.api import router as training
+
+api = NinjaAPI(
+    title="Podium",
+    version="1.0.0",
+    description=(
+        "Projects, their data and their training, for scripts. Errors are problem+json (RFC 9457). Lists come in pages: "
+        "send `next` back as `cursor`. What makes something takes an `Idempotency-Key`: the same request again is done once."
+    ),
+    docs_url=None,
+)
+add_error_handlers(api)
+api.add_router("", projects)
+api.add_router("", training)
