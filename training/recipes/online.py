@@ -22,7 +22,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 from trl import GRPOConfig
 
-from training.recipes.arguments import OnlineArguments
+from training.recipes.arguments import OnlineArguments, RolloutArguments
 from training.recipes.generate import read_prompts
 from training.recipes.models import load_causal_lm, load_tokenizer, lora
 from training.recipes.rewards import Reward, make_rewards, read_completion
@@ -101,7 +101,7 @@ def load_prompts(
 
 
 def reward_functions(
-    folder: RunFolder, arguments: OnlineArguments, tokenizer: PreTrainedTokenizerBase, *, has_references: bool = False
+    folder: RunFolder, arguments: RolloutArguments, tokenizer: PreTrainedTokenizerBase, *, has_references: bool = False
 ) -> tuple[list[RewardFunction], list[float]]:
     """TRL's `reward_funcs` and `reward_weights`. It logs each as `rewards/NAME/mean`.
 
@@ -152,7 +152,7 @@ def written_ahead(tokenizer: PreTrainedTokenizerBase) -> str:
     return "<think>\n" if rendered.rstrip().endswith("<think>") else ""
 
 
-def load_policy(folder: RunFolder, arguments: OnlineArguments) -> PreTrainedModel:
+def load_policy(folder: RunFolder, arguments: RolloutArguments) -> PreTrainedModel:
     """The policy, whose configuration says where TRL finds the reference: the very same weights."""
     policy = load_causal_lm(folder.model())
     if "base" in folder.model() and arguments.beta and not arguments.use_peft:
@@ -185,7 +185,7 @@ def sampling_settings(arguments: OnlineArguments) -> dict[str, Any]:
 
 def run_online(
     folder: RunFolder,
-    arguments: OnlineArguments,
+    arguments: RolloutArguments,
     make_trainer: Callable[..., Trainer],
     config: type[Any] = GRPOConfig,
     **settings: Any,
@@ -202,6 +202,9 @@ def run_online(
             "sampled at once: take more prompts, a smaller batch, or more completions per prompt.",
         )
     evaluated = held_out.select(range(min(len(held_out), arguments.eval_prompts)))
+    if isinstance(arguments, OnlineArguments):
+        arguments = replace(arguments, steps_per_generation=arguments.batches_per_generation)
+        settings |= sampling_settings(arguments)
 
     # Policy, reference, and what scores the completions
     functions, weights = reward_functions(
@@ -212,11 +215,10 @@ def run_online(
         args=configure(
             config,
             folder,
-            replace(arguments, steps_per_generation=arguments.batches_per_generation),
+            arguments,
             evaluated,
             reward_weights=weights,
             eval_on_start=len(evaluated) > 0 and last_whole_checkpoint(folder.trainer) is None,
-            **sampling_settings(arguments),
             **settings,
         ),
         reward_funcs=functions,
@@ -260,5 +262,10 @@ def final_metrics(trainer: Trainer, *, anew: bool = False) -> dict[str, float]:
     return {
         name: value
         for name, value in measured.items()
-        if value is not None and (name in told or (name.startswith("eval_rewards/") and name.endswith("/mean")))
+        if value is not None
+        and (
+            name in told
+            or name.startswith("eval_accuracy")
+            or (name.startswith("eval_rewards/") and name.endswith("/mean"))
+        )
     }

@@ -36,7 +36,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from training.recipes.arguments import OnlineArguments
+from training.recipes.arguments import RolloutArguments
 from training.recipes.models import load_causal_lm
 from training.recipes.rewards import reward_model
 from training.recipes.run_folder import Messages, RunFolder, finite
@@ -58,7 +58,7 @@ class Watch(TrainerCallback):
     def __init__(
         self,
         folder: RunFolder,
-        arguments: OnlineArguments,
+        arguments: RolloutArguments,
         tokenizer: PreTrainedTokenizerBase,
         prompts: Dataset,
         functions: Sequence[RewardFunction],
@@ -238,39 +238,18 @@ class Watch(TrainerCallback):
         return np.array(self.watchdog.score(self.prompts, [one.text for one in sampled]), dtype=np.float64)
 
     def _divergence(self, model: Any, sampled: list[Sampled]) -> tuple[float, float]:
-        """Nats from the reference, summed over a completion, and the entropy of a token; both means at the run's temperature."""
         prompts = [
             self.tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=True)["input_ids"]
             for prompt in self.prompts
         ]
-        divergence = entropy = 0.0
-        tokens = sum(len(one.ids) for one in sampled)
-        longest = max(len(prompt) + len(one.ids) for prompt, one in zip(prompts, sampled, strict=True))
-        size = max(1, LOGITS // (longest * model.config.vocab_size))
         reference, without_training = self._reference(model)
-        for first in range(0, len(sampled), size):
-            rows = list(zip(prompts, sampled, strict=True))[first : first + size]
-            ids_NT = pad_sequence([torch.tensor([*prompt, *one.ids]) for prompt, one in rows], batch_first=True)
-            starts_N1 = torch.tensor([[len(prompt)] for prompt, _ in rows])
-            ends_N1 = torch.tensor([[len(prompt) + len(one.ids)] for prompt, one in rows])
-            places_T = torch.arange(ids_NT.shape[1])
-            # The logits at a place foretell the next token.
-            foretelling_NT = (places_T >= starts_N1 - 1) & (places_T < ends_N1 - 1)
-            inputs = [tensor.to(model.device) for tensor in (ids_NT, (places_T < ends_N1).long(), foretelling_NT)]
-            ours_MV = self._log_probs(model, *inputs)
-            with without_training():
-                theirs_MV = self._log_probs(reference, *inputs)
-            probabilities_MV = ours_MV.exp()
-            divergence += (probabilities_MV * (ours_MV - theirs_MV)).sum().item()
-            entropy -= (probabilities_MV * ours_MV).sum().item()
-        return max(0.0, divergence / len(sampled)), entropy / max(tokens, 1)
-
-    def _log_probs(
-        self, model: Any, ids_NT: torch.Tensor, attention_NT: torch.Tensor, foretelling_NT: torch.Tensor
-    ) -> torch.Tensor:
-        """Of each token of the vocabulary at each of the M places that foretell a token of a completion, (M, V)."""
-        logits_NTV = model(input_ids=ids_NT, attention_mask=attention_NT, use_cache=False).logits
-        return (logits_NTV[foretelling_NT].float() / self.arguments.temperature).log_softmax(-1)
+        return divergence(
+            model,
+            reference,
+            list(zip(prompts, [one.ids for one in sampled], strict=True)),
+            temperature=self.arguments.temperature,
+            without_training=without_training,
+        )
 
     def _reference(self, model: Any) -> tuple[Any, Callable[[], contextlib.AbstractContextManager[Any]]]:
         """The policy before training, and the context in which it is that: its adapter is switched off, or it is another model."""
@@ -348,6 +327,50 @@ class Watch(TrainerCallback):
         return scores if look.watchdog is None else {**scores, "watchdog": float(look.watchdog[at])}
 
 
+@torch.no_grad()
+def divergence(
+    model: Any,
+    reference: Any,
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    temperature: float = 1.0,
+    without_training: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+) -> tuple[float, float]:
+    """(KL(model ‖ reference) in nats per completion, the model's entropy in nats per token) over rows of (prompt, completion).
+
+    At each token of a completion the distributions over the whole vocabulary are compared, and a completion's tokens are summed.
+    """
+    divergence = entropy = 0.0
+    longest = max(len(prompt) + len(ids) for prompt, ids in rows)
+    size = max(1, LOGITS // (longest * model.config.vocab_size))
+    for first in range(0, len(rows), size):
+        some = rows[first : first + size]
+        ids_NT = pad_sequence([torch.tensor([*prompt, *ids]) for prompt, ids in some], batch_first=True)
+        starts_N1 = torch.tensor([[len(prompt)] for prompt, _ in some])
+        ends_N1 = torch.tensor([[len(prompt) + len(ids)] for prompt, ids in some])
+        places_T = torch.arange(ids_NT.shape[1])
+        # The logits at a place foretell the next token.
+        foretelling_NT = (places_T >= starts_N1 - 1) & (places_T < ends_N1 - 1)
+        inputs = [tensor.to(model.device) for tensor in (ids_NT, (places_T < ends_N1).long(), foretelling_NT)]
+        ours_MV = log_probs(model, *inputs, temperature)
+        with without_training():
+            theirs_MV = log_probs(reference, *inputs, temperature)
+        probabilities_MV = ours_MV.exp()
+        divergence += (probabilities_MV * (ours_MV - theirs_MV)).sum().item()
+        entropy -= (probabilities_MV * ours_MV).sum().item()
+    tokens = sum(len(ids) for _, ids in rows)
+    return max(0.0, divergence / len(rows)), entropy / max(tokens, 1)
+
+
+def log_probs(
+    model: Any, ids_NT: torch.Tensor, attention_NT: torch.Tensor, foretelling_NT: torch.Tensor, temperature: float
+) -> torch.Tensor:
+    """Of each token of the vocabulary at each of the M places that foretell a token of a completion, (M, V)."""
+    logits_NTV = model(input_ids=ids_NT, attention_mask=attention_NT, use_cache=False).logits
+    log_probs_MV: torch.Tensor = (logits_NTV[foretelling_NT].float() / temperature).log_softmax(-1)
+    return log_probs_MV
+
+
 def error_of(differences: Values) -> float:
     """The standard error of their mean."""
     return float(differences.std(ddof=1) / len(differences) ** 0.5) if len(differences) > 1 else 0.0
@@ -384,7 +407,7 @@ def sentence(numbers: dict[str, Any]) -> str:
     return f"Ran to its last step, {numbers['step']}, without a watchdog. {kept}"
 
 
-def watched_prompts(folder: RunFolder, arguments: OnlineArguments, training: Dataset, held_out: Dataset) -> Dataset:
+def watched_prompts(folder: RunFolder, arguments: RolloutArguments, training: Dataset, held_out: Dataset) -> Dataset:
     """The held-out prompts; of too few the first training prompts fill up."""
     wanted = min(arguments.watch_prompts, FEW_PROMPTS)
     if len(held_out) >= wanted:

@@ -7,7 +7,7 @@ from typing import Any
 from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.models import Checkpoint, Run
-from training.recipes.arguments import METHODS, OnlineArguments
+from training.recipes.arguments import METHODS, OnlineArguments, OnlineDPOArguments
 
 from .datasets import training_rows
 from .prompts import TEST_FRACTION
@@ -39,6 +39,11 @@ def estimate_run(
             steps, completions = rows, rows * arguments["num_generations"]
         elif issubclass(METHODS[method].arguments, OnlineArguments):
             rows, steps, completions = _online(project, arguments)
+        elif METHODS[method].arguments is OnlineDPOArguments:
+            rows = _training_prompts(project, arguments)
+            batch = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+            steps = _steps(math.ceil(rows / batch), arguments)
+            completions = 2 * steps * batch
         elif METHODS[method].makes == "evaluation":
             if "policy" not in inputs:
                 return None
@@ -64,14 +69,18 @@ def _steps(of_an_epoch: int, arguments: dict[str, Any]) -> int:
 
 def _online(project: Project, arguments: dict[str, Any]) -> tuple[int, int, int]:
     """(training prompts, steps, completions) as TRL's online trainers count them: prompts that fill no sampling are left out."""
-    prompts = project.prompts.filter(tags__contains=[tag]) if (tag := arguments["prompt_tag"]) else project.prompts
-    rows = round(min(prompts.count(), arguments["num_prompts"]) * (1 - TEST_FRACTION))
+    rows = _training_prompts(project, arguments)
     accumulated, iterations = arguments["gradient_accumulation_steps"], arguments["num_iterations"]
     batches = arguments["steps_per_generation"] or accumulated
     sampled = arguments["per_device_train_batch_size"] * batches
     samplings = rows // max(1, sampled // arguments["num_generations"])
     steps = _steps(math.ceil(samplings * iterations * batches / accumulated), arguments)
     return rows, steps, math.ceil(steps * accumulated / (iterations * batches)) * sampled
+
+
+def _training_prompts(project: Project, arguments: dict[str, Any]) -> int:
+    prompts = project.prompts.filter(tags__contains=[tag]) if (tag := arguments["prompt_tag"]) else project.prompts
+    return round(min(prompts.count(), arguments["num_prompts"]) * (1 - TEST_FRACTION))
 
 
 def _evaluated(project: Project, arguments: dict[str, Any], compares: bool) -> tuple[int, int]:

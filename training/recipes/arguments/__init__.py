@@ -9,7 +9,14 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from . import evaluation, online, preference, pretraining, sampling, supervised
 from .base import Arguments, Input, InvalidArguments, Method, TrainerArguments, TrainingArguments, _
 from .evaluation import EvaluateArguments
-from .online import GRPOArguments, OnlineArguments, PPOArguments, RLOOArguments
+from .online import (
+    GRPOArguments,
+    OnlineArguments,
+    OnlineDPOArguments,
+    PPOArguments,
+    RLOOArguments,
+    RolloutArguments,
+)
 from .preference import DPOArguments, KTOArguments, ORPOArguments, RewardArguments
 from .pretraining import PretrainArguments
 from .rewards import ScoringArguments
@@ -31,10 +38,12 @@ __all__ = [
     "Method",
     "ORPOArguments",
     "OnlineArguments",
+    "OnlineDPOArguments",
     "PPOArguments",
     "PretrainArguments",
     "RLOOArguments",
     "RewardArguments",
+    "RolloutArguments",
     "SFTArguments",
     "ScoringArguments",
     "TrainerArguments",

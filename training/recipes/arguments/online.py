@@ -21,17 +21,11 @@ class PromptArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineArguments(PromptArguments, ScoringArguments, WatchArguments, TrainingArguments):
+class RolloutArguments(PromptArguments, ScoringArguments, WatchArguments, TrainingArguments):
     """What the methods share whose data is what the policy writes."""
 
     learning_rate: float = argument(
         1e-6, _("Learning rate"), _("Step size of the optimiser at its peak."), minimum=1e-8, maximum=1.0
-    )
-    num_generations: int = argument(
-        8, _("Completions per prompt"), _("The group that a completion is compared with."), minimum=2, maximum=64
-    )
-    per_device_train_batch_size: int = argument(
-        8, _("Batch size"), _("Completions, not prompts, per step on each device."), minimum=1, maximum=1024
     )
     temperature: float = argument(1.0, _("Temperature"), _("Higher is more varied."), minimum=0.01, maximum=5)
     top_p: float = argument(
@@ -46,6 +40,62 @@ class OnlineArguments(PromptArguments, ScoringArguments, WatchArguments, Trainin
         0.04, _("Hold to the reference (β)"), _("How closely the policy is held to the reference: higher is closer."),
         minimum=0, maximum=10,
     )  # fmt: skip
+    eval_steps: int = argument(
+        50,
+        _("Steps between evaluations"),
+        _("Steps between two held-out evaluations."),
+        minimum=1,
+        maximum=100_000,
+        advanced=True,
+    )
+    eval_prompts: int = argument(
+        32,
+        _("Held-out prompts"),
+        _("Most held-out prompts that an evaluation answers, once each; 0 for no evaluation."),
+        minimum=0,
+        maximum=10_000,
+        advanced=True,
+    )
+
+    @property
+    def batches_per_generation(self) -> int:
+        """Batches that are sampled at once."""
+        return 1
+
+    @property
+    def prompts_per_generation(self) -> int:
+        """Different prompts without which nothing is sampled."""
+        return 1
+
+    @property
+    def max_prompt_length(self) -> int:
+        return self.max_length - self.max_completion_length
+
+    def check(self) -> None:
+        if errors := self.errors():
+            raise InvalidArguments(errors)
+
+    def errors(self) -> dict[str, str]:
+        errors = {}
+        if self.max_prompt_length < 1:
+            errors["max_completion_length"] = (
+                f"must leave room for a prompt: max_length allows {self.max_length} tokens for both"
+            )
+        if not any(self.rewards.values()):
+            errors["rewards"] = "must name a reward whose weight is not 0"
+        return errors
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnlineArguments(RolloutArguments):
+    """What the methods share that compare the completions of a group, on TRL's GRPOTrainer and RLOOTrainer."""
+
+    num_generations: int = argument(
+        8, _("Completions per prompt"), _("The group that a completion is compared with."), minimum=2, maximum=64
+    )
+    per_device_train_batch_size: int = argument(
+        8, _("Batch size"), _("Completions, not prompts, per step on each device."), minimum=1, maximum=1024
+    )
     num_iterations: int = argument(
         1, _("Passes over each sample (μ)"), _("How often each completion is learned from."), minimum=1, maximum=64,
         advanced=True,
@@ -70,22 +120,6 @@ class OnlineArguments(PromptArguments, ScoringArguments, WatchArguments, Trainin
         False,
         _("Learn from whole completions alone"),
         _("Completions that the length limit cut off leave the loss."),
-        advanced=True,
-    )
-    eval_steps: int = argument(
-        50,
-        _("Steps between evaluations"),
-        _("Steps between two held-out evaluations."),
-        minimum=1,
-        maximum=100_000,
-        advanced=True,
-    )
-    eval_prompts: int = argument(
-        32,
-        _("Held-out prompts"),
-        _("Most held-out prompts that an evaluation answers, once each; 0 for no evaluation."),
-        minimum=0,
-        maximum=10_000,
         advanced=True,
     )
     use_vllm: bool = argument(
@@ -115,28 +149,14 @@ class OnlineArguments(PromptArguments, ScoringArguments, WatchArguments, Trainin
         """Different prompts that are sampled at once on each device."""
         return self.per_device_train_batch_size * self.batches_per_generation // self.num_generations
 
-    @property
-    def max_prompt_length(self) -> int:
-        return self.max_length - self.max_completion_length
-
-    def check(self) -> None:
-        if errors := self.errors():
-            raise InvalidArguments(errors)
-
     def errors(self) -> dict[str, str]:
-        errors = {}
+        errors = super().errors()
         sampled = self.per_device_train_batch_size * self.batches_per_generation
         if sampled % self.num_generations:
             errors["num_generations"] = (
                 f"must divide the {sampled} completions that are sampled at once: per_device_train_batch_size "
                 f"({self.per_device_train_batch_size}) × batches per sampling ({self.batches_per_generation})"
             )
-        if self.max_prompt_length < 1:
-            errors["max_completion_length"] = (
-                f"must leave room for a prompt: max_length allows {self.max_length} tokens for both"
-            )
-        if not any(self.rewards.values()):
-            errors["rewards"] = "must name a reward whose weight is not 0"
         return errors
 
 
@@ -315,6 +335,39 @@ class PPOArguments(OnlineArguments):
         return errors
 
 
+@dataclass(frozen=True, kw_only=True)
+class OnlineDPOArguments(RolloutArguments):
+    per_device_train_batch_size: int = argument(
+        8, _("Batch size"), _("Prompts per step on each device, two completions each."), minimum=1, maximum=1024
+    )
+    beta: float = argument(
+        0.1,
+        _("Hold to the reference (β)"),
+        _("How closely the policy is held to the reference: higher is closer."),
+        minimum=0.001,
+        maximum=10,
+    )
+    loss_type: Literal["sigmoid", "ipo"] = argument(
+        "sigmoid", _("Loss"), _("DPO's own (sigmoid) or IPO's, here over whole completions."), advanced=True
+    )
+    missing_eos_penalty: float = argument(
+        0.0,
+        _("Price of not ending"),
+        _("Taken off the reward of a completion that the length limit cut off."),
+        minimum=0,
+        maximum=1000,
+        advanced=True,
+    )
+    eval_prompts: int = argument(
+        32,
+        _("Held-out prompts"),
+        _("Most held-out prompts that an evaluation answers, twice each; 0 for no evaluation."),
+        minimum=0,
+        maximum=10_000,
+        advanced=True,
+    )
+
+
 METHODS: tuple[Method, ...] = (
     Method(
         name="ppo",
@@ -341,6 +394,16 @@ METHODS: tuple[Method, ...] = (
         title=_("REINFORCE leave-one-out"),
         summary=_("Let the policy write several answers to each prompt, and learn from each against the mean of the others."),
         arguments=RLOOArguments,
+        inputs=INPUTS,
+        makes="causal_lm",
+        dataset="none",
+        prompts="all",
+    ),
+    Method(
+        name="online_dpo",
+        title=_("Online direct preference optimisation"),
+        summary=_("Let the policy write two answers to each prompt, and learn to prefer the one that the rewards prefer."),
+        arguments=OnlineDPOArguments,
         inputs=INPUTS,
         makes="causal_lm",
         dataset="none",
