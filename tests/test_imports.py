@@ -74,7 +74,7 @@ def test_only_recipes_import_recipes():
     wrong = [
         f"{path.relative_to(ROOT)}: {name}"
         for path in sources("annotate", "config", "training")
-        if path.parent != ROOT / "training" / "recipes"
+        if not path.is_relative_to(ROOT / "training" / "recipes")
         for name in imports_of(path)
         if within(name, "training.recipes")
         and not within(name, "training.recipes.arguments")
