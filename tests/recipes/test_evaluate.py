@@ -2,12 +2,28 @@
 
 import json
 import random
+import re
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.recipes.tiny import Row, events, finish, make_run, planted_ranking, read_jsonl, result, start
+from tests.recipes.tiny import (
+    ENVIRONMENT,
+    FORKS,
+    Row,
+    events,
+    finish,
+    make_run,
+    planted_ranking,
+    read_jsonl,
+    result,
+    start,
+)
+from training.recipes.evaluation.judging import read_verdict
 
 RANKINGS = [planted_ranking(number) for number in range(80)]
 QUICK: Row = {"max_completion_length": 8, "batch_size": 8, "num_generations": 4, "bf16": False}
@@ -33,7 +49,7 @@ def scorer(tiny_model, tmp_path_factory):
     return run / "checkpoint"
 
 
-def plant(run, name: str, rows: dict[object, Row]) -> None:
+def plant(run, name: str, rows: dict) -> None:
     """What an earlier attempt would have left."""
     lines = (json.dumps({"key": str(key), **row}) + "\n" for key, row in rows.items())
     (run / f"{name}.jsonl").write_text("".join(lines))
@@ -65,7 +81,7 @@ def test_a_reward_model_that_knows_the_preference_is_found_to_know_it(scorer, tm
     assert metrics["reward_accuracy_low"] == accuracy["low"]
     assert result(run)["evaluation"]["spending"] is None
     assert events(run, "progress")[-1] | {"time": 0} == {
-        "kind": "progress", "time": 0, "step": 80, "total": 80, "stage": "The reward model scores",
+        "kind": "progress", "time": 0, "step": 80, "total": 80, "stage": "The answers are checked",
     }  # fmt: skip
 
 
@@ -130,12 +146,8 @@ WHOLE_FILES = ("policy", "samples", "baseline", "scores")
 
 
 def test_a_killed_evaluation_goes_on_and_ends_as_an_unbroken_one(scorer, tiny_model, tmp_path):
-    rows: Row = {
-        "rankings": RANKINGS,
-        "prompts": QUESTIONS,
-        "inputs": {"reward_model": scorer, "baseline": scorer.parent.parent / "policy"},
-    }
-    rows["inputs"]["baseline"] = tiny_model
+    inputs = {"reward_model": scorer, "baseline": tiny_model}
+    rows: Row = {"rankings": RANKINGS, "prompts": QUESTIONS, "inputs": inputs}
     whole = make_run(tmp_path / "whole", "evaluate", tiny_model, **rows, **QUICK)
     finish(whole)
     assert result(whole)["evaluation"]["wins"][0]["ties"] == 12, "the model against itself"
@@ -143,6 +155,7 @@ def test_a_killed_evaluation_goes_on_and_ends_as_an_unbroken_one(scorer, tiny_mo
     stages = list(dict.fromkeys(event["stage"] for event in events(whole, "progress")))
     assert stages == [
         "The language model answers", "The language model is sampled", "The other model answers", "The reward model scores",
+        "The answers are checked",
     ]  # fmt: skip
 
     killed = make_run(tmp_path / "killed", "evaluate", tiny_model, **rows, **QUICK)
@@ -161,6 +174,81 @@ def test_a_killed_evaluation_goes_on_and_ends_as_an_unbroken_one(scorer, tiny_mo
     for name in WHOLE_FILES:
         assert (killed / f"{name}.jsonl").read_bytes() == (whole / f"{name}.jsonl").read_bytes(), name
     assert (killed / "samples.jsonl").read_bytes().startswith(done)
+
+
+class MarksJudge(BaseHTTPRequestHandler):
+    """An endpoint that likes exclamation marks and, where there are as many in both, whichever stands first."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"][1]["content"]
+        a, b = (text.count("!") for text in re.findall(r"\[answer [AB] \w+\](.*?)\[end", asked, re.DOTALL))
+        said = "So be it" if "mumble" in asked else json.dumps({"reason": "marks", "better": "B" if b > a else "A"})
+        body = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def judge_url() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), MarksJudge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_judge_is_asked_in_both_orders_so_that_places_make_ties_and_marks_make_wins(tiny_model, tmp_path, judge_url):
+    asked = [question(4 * at) for at in range(12)]
+    run = make_run(
+        tmp_path / "run", "evaluate", tiny_model, inputs={"baseline": tiny_model}, prompts=asked, use_judge=True, **QUICK
+    )  # fmt: skip
+    policy = ["yes!!", *["<think>!!!!!</think>same"] * 4, "", "mumble", "equal", *["yes!"] * 4]
+    baseline = ["no!", *["also"] * 4, "words", "so", "<think>at length</think>equal", *["no"] * 4]
+    for who, written in (("policy", policy), ("baseline", baseline)):
+        plant(run, who, {row["prompt_id"]: texts(text) for row, text in zip(asked, written, strict=True)})
+    environment = {**ENVIRONMENT, "JUDGE_URL": judge_url, "JUDGE_MODEL": "marks"}
+    assert FORKS.start("evaluate", run, environment, run / "log.txt").wait(timeout=100) == 0, (
+        run / "log.txt"
+    ).read_text()
+
+    (wins,) = result(run)["evaluation"]["wins"]
+    assert wins["by"] == "judge"
+    assert (wins["wins"], wins["ties"], wins["losses"], wins["undecided"]) == (5, 5, 1, 1)
+    assert wins["rate"]["value"] == pytest.approx(7.5 / 11)
+    assert wins["swayed"] == 4
+    assert wins["first"] == pytest.approx((8 + 5 + 1) / (2 * 10))
+    verdicts = {row["key"]: row["verdicts"] for row in read_jsonl(run / "verdicts.jsonl")}
+    assert verdicts["0"] == [1.0, 1.0]
+    assert verdicts["4"] == [1.0, 0.0]
+    assert verdicts["20"] == [0.0, 0.0]
+    assert verdicts["24"] == [None, None]
+    assert result(run)["metrics"]["win_rate_judge"] == pytest.approx(7.5 / 11)
+    assert {one["won"]["judge"] for one in result(run)["evaluation"]["samples"]} == {1.0, 0.5, 0.0, None}
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ('{"reason": "A is short", "better": "B"}', 0.0),
+        ('```json\n{"better": "A"}\n```', 1.0),
+        ("<think>B is better? no</think>The winner is: A", 1.0),
+        ("[[C]]", 0.5),
+        ("Answer B is better because A rambles.", 0.0),
+        ("B.", 0.0),
+        ("tie", 0.5),
+        ("Both are good, but A is better because it is short", 1.0),
+        ("Which is better, A or B? I cannot say.", None),
+        ("A long answer is what I would want.", None),
+        ("", None),
+    ],
+)
+def test_a_verdict_is_read_as_it_was_meant(reply, verdict):
+    assert read_verdict(reply) == verdict
 
 
 def test_it_stops_within_seconds(tiny_model, tmp_path):

@@ -20,18 +20,20 @@ from typing import Any
 from training.recipes.arguments import EvaluateArguments
 from training.recipes.arguments.base import _
 from training.recipes.data import as_text, read_rankings
-from training.recipes.evaluation import preference, report
+from training.recipes.evaluation import judging, preference, report
 from training.recipes.evaluation.report import Answered, Drawn
 from training.recipes.evaluation.stages import Row, Stages, at_need
 from training.recipes.generate import batch_seed, load_sampler, read_prompts
 from training.recipes.rewards import read_completion
 from training.recipes.rewards.accuracy import MathVerifier
+from training.recipes.rewards.judges import Judge, load_judge
 from training.recipes.rewards.reward_model import RewardModel
 from training.recipes.rewards.reward_model import load as load_scorer
 from training.recipes.run_folder import Messages, RunFailed, RunFolder, main
 from training.recipes.sampling import Sampled, Sampler, Settings
 
-SCORED_AT_ONCE = 64  # items between two saves
+SCORED_AT_ONCE, JUDGED_AT_ONCE = 64, 8  # items between two saves
+SIDES = ("policy", "baseline")
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,22 @@ class Texts:
         return len(self.texts)
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Two answers to one prompt, to be judged in both orders."""
+
+    key: str
+    pair: judging.Pair
+    steps: int = 2
+
+
 def evaluate(folder: RunFolder, arguments: EvaluateArguments) -> None:
     # Data: rankings for the reward model, prompts for the policies
     has = folder.inputs.keys()
     rankings = held_out_rankings(folder, arguments) if "reward_model" in has else []
     questions = held_out_questions(folder, arguments) if "policy" in has else []
     compares = "baseline" in has and bool(questions)
+    judges = compares and (arguments.use_judge or "judge" in has)
     k = arguments.num_generations if arguments.num_generations > 1 else 0
     if not ("reward_model" in has or any(one.reference for one in questions)):
         k = 0
@@ -73,7 +85,7 @@ def evaluate(folder: RunFolder, arguments: EvaluateArguments) -> None:
         )
     written = len(questions) * (1 + k + compares)
     scored = written * ("reward_model" in has) + sum(len(row["completions"]) for row in rankings)
-    stages = Stages(folder, written + scored)
+    stages = Stages(folder, written + scored + 2 * len(questions) * judges)
 
     # Policies: a greedy answer to each prompt, and samples
     samples: dict[str, Row] = {}
@@ -105,7 +117,18 @@ def evaluate(folder: RunFolder, arguments: EvaluateArguments) -> None:
             label = _("The reward model scores")
             scores = stages.run("scores", label, items, SCORED_AT_ONCE, lambda batch, _start: score(scorer(), batch))
 
+    # Judge: each pair of greedy answers in both orders
+    verdicts: dict[str, Row] = {}
+    if judges:
+        pairs = [_pair(one, *(answers[who][one.key]["texts"][0]["text"] for who in SIDES)) for one in questions]
+        with at_need(lambda: load_judge(folder)) as judge:
+            label = _("The judge compares")
+            verdicts = stages.run(
+                "verdicts", label, pairs, JUDGED_AT_ONCE, lambda batch, _start: compare(judge(), batch, arguments)
+            )
+
     # Check against the reference answers, and put together
+    stages.tell(_("The answers are checked"))
     verifier = MathVerifier()
     sides = {
         who: [_answered(one, rows[one.key]["texts"][0], scores.get(f"{who} {one.key}"), verifier) for one in questions]
@@ -118,8 +141,8 @@ def evaluate(folder: RunFolder, arguments: EvaluateArguments) -> None:
     verifier.close()
     evaluation = {
         "split": arguments.split,
-        "agreement": _agreement(folder, rankings, scores),
-        **_compare(sides),
+        "agreement": _agreement(rankings, scores),
+        **_compare(folder, sides, [verdicts[one.key]["verdicts"] for one in questions] if judges else []),
         "spending": report.measure_spending(drawn) if drawn else None,
     }
 
@@ -198,6 +221,18 @@ def score(scorer: RewardModel, batch: list[Texts]) -> list[Row]:
     return [{"scores": [next(flat) for _text in one.texts]} for one in batch]
 
 
+def compare(judge: Judge, batch: list[Compared], arguments: EvaluateArguments) -> list[Row]:
+    pairs = [one.pair for one in batch]
+    found = judging.compare(judge, pairs, arguments.judge_rubric, ignore_length=arguments.judge_ignores_length)
+    return [{"verdicts": list(verdicts)} for verdicts in found]
+
+
+def _pair(question: Question, policy: str, baseline: str) -> Compared:
+    """What a judge sees of two completions: the answers without their reasoning."""
+    sides = (read_completion(question.prompt, text).answer for text in (policy, baseline))
+    return Compared(question.key, judging.Pair(question.prompt, question.reference, *sides))
+
+
 def _answered(question: Question, written: Row, scored: Row | None, verifier: MathVerifier) -> Answered:
     return Answered(
         question.prompt,
@@ -230,7 +265,7 @@ def _right(question: Question, texts: Sequence[str], verifier: MathVerifier) -> 
     return [None if one is None else float(one) for one in agreed]
 
 
-def _agreement(folder: RunFolder, rankings: Sequence[Row], scores: dict[str, Row]) -> dict[str, Any] | None:
+def _agreement(rankings: Sequence[Row], scores: dict[str, Row]) -> dict[str, Any] | None:
     scored = [
         preference.Scored(row["prompt_id"], row["ranks"], scores[f"ranking {row['ranking']}"]["scores"], row["tags"])
         for row in rankings
@@ -238,18 +273,26 @@ def _agreement(folder: RunFolder, rankings: Sequence[Row], scores: dict[str, Row
     return preference.measure(scored)
 
 
-def _compare(sides: dict[str, list[Answered]]) -> dict[str, Any]:
+def _compare(
+    folder: RunFolder, sides: dict[str, list[Answered]], verdicts: Sequence[Sequence[float | None]]
+) -> dict[str, Any]:
     """{"answers", "difference", "wins", "samples"} of what the policy and, if there is one, the baseline wrote."""
     policy, baseline = sides.get("policy", []), sides.get("baseline")
     won: dict[str, list[float | None]] = {}
     if baseline:
         won["reward_model"] = [report.outcome_by_score(*pair) for pair in zip(policy, baseline, strict=True)]
+    if verdicts:
+        won["judge"] = [judging.outcome(pair) for pair in verdicts]
+        if all(one is None for one in won["judge"]):
+            folder.note("The judge gave no verdict that could be read, so its win rate is left out.")
     won = {by: outcomes for by, outcomes in won.items() if any(one is not None for one in outcomes)}
-    measured = [report.measure_wins(by, outcomes, policy, baseline or []) for by, outcomes in won.items()]
+    measured = {by: report.measure_wins(by, outcomes, policy, baseline or []) for by, outcomes in won.items()}
+    if "judge" in measured:
+        measured["judge"] |= judging.places(verdicts)
     return {
         "answers": {who: report.measure_answers(side) for who, side in sides.items()},
         "difference": report.difference(policy, baseline) if baseline else None,
-        "wins": [found for found in measured if found],
+        "wins": list(measured.values()),
         "samples": report.pick_samples(policy, baseline, won),
     }
 

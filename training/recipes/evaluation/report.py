@@ -75,14 +75,11 @@ def outcome_by_score(policy: Answered, baseline: Answered) -> float | None:
 
 def measure_wins(
     by: str, outcomes: Sequence[float | None], policy: Sequence[Answered], baseline: Sequence[Answered]
-) -> dict[str, Any] | None:
-    """winning.win_rate over the prompts that were decided, None without one; `undecided` counts the others."""
-    told = [at for at, outcome in enumerate(outcomes) if outcome is not None]
-    if not told:
-        return None
+) -> dict[str, Any]:
+    """winning.win_rate over the prompts that were decided, at least one; `undecided` counts the others."""
+    told = {at: outcome for at, outcome in enumerate(outcomes) if outcome is not None}
     lengths = ([len(side[at].text) for at in told] for side in (policy, baseline))
-    decided = [outcome for outcome in outcomes if outcome is not None]
-    return {"by": by, **win_rate(decided, *lengths), "undecided": len(outcomes) - len(told)}
+    return {"by": by, **win_rate(list(told.values()), *lengths), "undecided": len(outcomes) - len(told)}
 
 
 def measure_spending(drawn: Sequence[Drawn]) -> dict[str, Any]:

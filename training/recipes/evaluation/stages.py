@@ -50,7 +50,7 @@ class Stages:
         if path.exists():
             found = {row.pop("key"): row for row in map(json.loads, path.open("rb"))}
         for start in range(0, len(items), per_batch):
-            self._tell(label)
+            self.tell(label)
             batch = list(items[start : start + per_batch])
             if any(item.key not in found for item in batch):
                 lines = b""
@@ -64,10 +64,10 @@ class Stages:
                     file.write(lines)
             self.step += sum(item.steps for item in batch)
         if items:
-            self._tell(label)
+            self.tell(label)
         return found
 
-    def _tell(self, label: str) -> None:
+    def tell(self, label: str) -> None:
         self.folder.event("progress", step=self.step, total=self.total, stage=label)
 
 
