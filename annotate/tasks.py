@@ -4,7 +4,7 @@ from celery import shared_task
 
 from annotate import jobs
 from annotate.models import DatasetVersion, Import, Project, QualityReport
-from annotate.services import adjudication, assignments, overlap
+from annotate.services import adjudication, assignments, overlap, tokens
 from annotate.services.datasets import build_version
 from annotate.services.imports import run_import as read_import
 
@@ -53,3 +53,8 @@ def expire_leases() -> None:
 @shared_task(name="annotate.compare_rankings")
 def compare_rankings() -> None:
     adjudication.compare_rankings()
+
+
+@shared_task(name="annotate.forget_responses")
+def forget_responses() -> int:
+    return tokens.forget_responses()

@@ -4,7 +4,8 @@ from ninja import NinjaAPI
 
 from annotate.api.base import add_error_handlers
 from annotate.api.projects import router as projects
-from training.api import router as training
+from training.api.pipelines import router as pipelines
+from training.api.runs import router as runs
 
 api = NinjaAPI(
     title="Podium",
@@ -16,5 +17,5 @@ api = NinjaAPI(
     docs_url=None,
 )
 add_error_handlers(api)
-api.add_router("", projects)
-api.add_router("", training)
+for router in (projects, runs, pipelines):
+    api.add_router("", router)

@@ -190,6 +190,7 @@ CELERY_BEAT_SCHEDULE = {
     "compare-rankings": {"task": "annotate.compare_rankings", "schedule": 60.0, "options": {"expires": 60}},
     "reap-jobs": {"task": "annotate.reap_jobs", "schedule": 15.0, "options": {"expires": 15}},
     "reap-runs": {"task": "training.reap_runs", "schedule": 15.0, "options": {"expires": 15}},
+    "forget-responses": {"task": "annotate.forget_responses", "schedule": 3600.0, "options": {"expires": 3600}},
     "tend-pipelines": {"task": "training.tend_pipelines", "schedule": 10.0, "options": {"expires": 10}},
 }
 

@@ -8,10 +8,11 @@ from datetime import timedelta
 from django.db import transaction
 from django.utils import timezone
 
-from annotate.models import ApiToken, Project, User, record
+from annotate.models import ApiToken, Project, StoredResponse, User, record
 
 PREFIX = "podium_"
 DAYS_MAX = 366
+RESPONSE_DAYS = 30
 
 # Finds the token, counts the request and notes its time in one statement, so that a limit holds over all processes.
 USE = """
@@ -52,6 +53,12 @@ def revoke_token(*, token: ApiToken) -> None:
     """From here on it opens nothing. Twice is once."""
     if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
         record(token.user, "token.revoked", f"token:{token.pk}", project=token.project, name=token.name)
+
+
+def forget_responses() -> int:
+    """Delete stored answers that nobody will ask for again. Returns how many."""
+    old = StoredResponse.objects.filter(created_at__lt=timezone.now() - timedelta(days=RESPONSE_DAYS))
+    return old.delete()[0]
 
 
 def use_token(token: str) -> ApiToken | None:

@@ -7,7 +7,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.models import ApiToken, AuditEvent, Membership, Project
+from annotate import tasks
+from annotate.models import ApiToken, AuditEvent, Membership, Project, StoredResponse
 from annotate.services.tokens import create_token
 from tests.conftest import signed_in
 
@@ -154,3 +155,13 @@ def test_the_description_is_openapi_3_1_and_names_every_operation():
     operations = [one for path in description["paths"].values() for one in path.values()]
     assert len({one["operationId"] for one in operations}) == len(operations) > 8
     assert all(one["security"] and one["summary"] for one in operations)
+
+
+def test_stored_answers_are_forgotten_after_a_month(alice, project):
+    make_token(alice)
+    token = ApiToken.objects.get()
+    for key, days in (("old", 31), ("young", 29)):
+        made = StoredResponse.objects.create(token=token, key=key, fingerprint="f" * 64, status=201, body={})
+        StoredResponse.objects.filter(pk=made.pk).update(created_at=timezone.now() - timedelta(days=days))
+    assert tasks.forget_responses() == 1
+    assert StoredResponse.objects.get().key == "young"

@@ -1,4 +1,4 @@
-"""What training adds to the REST API: methods, runs, checkpoints."""
+"""Methods, runs and checkpoints by the REST API."""
 
 from dataclasses import MISSING, fields
 from datetime import datetime
