@@ -93,12 +93,15 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class LineChart(Chart):
-    """Lines over a common x axis. `marks` are named levels that are drawn across; `ticks` replace the numbers below it."""
+    """Lines over a common x axis. `marks` are named levels that are drawn across, `uprights` named places on the x axis; `ticks`
+    replace the numbers below it, which are whole unless `whole` says otherwise."""
 
     lines: tuple[Line, ...]
     x_name: str = ""
     ticks: tuple[tuple[float, str], ...] = ()
     marks: tuple[tuple[float, str], ...] = ()
+    uprights: tuple[tuple[float, str], ...] = ()
+    whole: bool = True
     span: Interval | None = None  # of the y axis; what the data need, if not given
     show_legend: bool = False
 
@@ -106,11 +109,11 @@ class LineChart(Chart):
     def body(self) -> SafeString:
         width, height = self.size
         left, right = 50, width - (46 if self.marks else 14)
-        top, bottom = 36 if self.show_legend else 12, height - 40
+        top, bottom = (36 if self.show_legend else 12) + (16 if self.uprights else 0), height - 40
         low, high = self.span or self._extent()
         y_ticks = ticks_between(low, high, 5)
         xs = [x for line in self.lines for x, _y in line.points]
-        whole = ticks_between(min(xs), max(xs), 6, whole=True)
+        whole = ticks_between(min(xs), max(xs), 6, whole=self.whole)
         x_ticks = self.ticks or tuple((tick, tick_label(tick, whole)) for tick in whole)
         start, end = (min(xs), max(xs)) if self.ticks else (whole[0], whole[-1])
         inset = 22 if self.ticks else 0  # named points stand a little inside, so that their names fit
@@ -126,6 +129,7 @@ class LineChart(Chart):
         if self.x_name:
             parts.append(text((left + right) / 2, height - 5, self.x_name, "middle"))
         parts += [mark_line(left, right, y(value), name) for value, name in self.marks]
+        parts += [upright(x(value), top, bottom, name) for value, name in self.uprights]
         for index, line in enumerate(self.lines):
             for (at, _value), interval in zip(line.points, line.intervals, strict=False):
                 if interval:

@@ -12,7 +12,16 @@ from annotate.numbers import significant
 from training.services.events import Series
 
 # What trainers log about themselves.
-NOT_CHARTED = {
+WATCHED = {  # training/watching.py draws these
+    "watch/proxy",
+    "watch/watchdog",
+    "watch/proxy_error",
+    "watch/watchdog_error",
+    "watch/kept_step",
+    "watch/fall",
+    "watch/threshold",
+}
+NOT_CHARTED = WATCHED | {
     "epoch",
     "total_flos",
     "num_tokens",
@@ -57,9 +66,20 @@ NAMES = {
     "completions/clipped_ratio": gettext_lazy("Share cut off at the longest completion"),
     "frac_reward_zero_std": gettext_lazy("Share of prompts whose completions all score alike"),
     "kl": gettext_lazy("Divergence from the reference (KL)"),
+    "watch/kl": gettext_lazy("Looks: divergence from the reference, in nats per completion"),
+    "watch/length": gettext_lazy("Looks: length, in tokens"),
+    "watch/distinct_2": gettext_lazy("Looks: share of different pairs of tokens"),
+    "watch/repetition": gettext_lazy("Looks: share of repeated runs of four tokens"),
+    "watch/entropy": gettext_lazy("Looks: entropy, in nats per token"),
     "clip_ratio/region_mean": gettext_lazy("Share of clipped ratios"),
     "clip_ratio/low_mean": gettext_lazy("Share clipped below"),
     "clip_ratio/high_mean": gettext_lazy("Share clipped above"),
+    "clip_ratio/value": gettext_lazy("Share of the critic's values clipped"),
+    "policy_loss": gettext_lazy("Loss of the policy"),
+    "value_loss": gettext_lazy("Loss of the critic"),
+    "explained_variance": gettext_lazy("Share of the returns' variance that the critic explains"),
+    "kl_coefficient": gettext_lazy("Weight of the divergence (β)"),
+    "critic_grad_norm": gettext_lazy("Grad norm of the critic"),
 }
 
 
@@ -76,7 +96,7 @@ def charts_of(series: Iterable[Series]) -> list[LineChart]:
         if max(len(item.points) for item in members) < 2:
             continue
         lines = tuple(
-            Line(_("Held-out") if item.name.startswith("eval_") else _("Training"), tuple(item.points))
+            Line(_("Held-out") if item.name.startswith(("eval_", "watch/")) else _("Training"), tuple(item.points))
             for item in members
         )
         charts.append(

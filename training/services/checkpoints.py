@@ -27,6 +27,13 @@ def promoted_checkpoint(project: Project) -> Checkpoint | None:
     return latest.checkpoint if latest else None
 
 
+def watchdog_of(checkpoint: Checkpoint | None) -> Checkpoint | None:
+    """The reward model that learned from the other half of the rankings, in the same run."""
+    if checkpoint is None or checkpoint.run is None or checkpoint.output:
+        return None
+    return checkpoint.run.checkpoints.filter(output="watchdog").first()
+
+
 @transaction.atomic
 def promote(*, checkpoint: Checkpoint, user: User | None, note: str = "") -> Promotion:
     """From here on `checkpoint` answers the prompts. Promoting an older one is how one rolls back.

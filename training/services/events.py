@@ -24,6 +24,8 @@ READ_AT_ONCE = 4 * 1024**2
 READ_ROWS = 2000
 # More than a chart draws, so that it can keep the peaks (charts.py).
 POINTS_READ = 1500
+# What tells a held-out evaluation, or a look at the policy, from the metrics of a step.
+RARE = ["eval_loss", "eval_watchdog/loss", "watch/kl"]
 
 
 class EventCopy:
@@ -134,7 +136,7 @@ def metric_series(run: Run) -> list[Series]:
     )
     thinned = (
         _valid_metrics(run)
-        .annotate(held_out=ExpressionWrapper(Q(data__metrics__has_key="eval_loss"), BooleanField()))
+        .annotate(held_out=ExpressionWrapper(Q(data__metrics__has_any_keys=RARE), BooleanField()))
         .annotate(place=place, total=total)
         .annotate(beyond=Mod(F("total") - F("place"), (F("total") + POINTS_READ - 1) / POINTS_READ))
         .filter(Q(place=1) | Q(beyond=0))

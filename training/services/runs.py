@@ -90,6 +90,10 @@ def _wrong_inputs(project: Project, method: Method, inputs: dict[str, Checkpoint
             errors[role] = _("Its weights are gone: %(path)s is not there.") % {"path": missing}
         elif checkpoint.location.startswith("hub:") and not settings.HUB_ENABLED:
             errors[role] = _("This server downloads nothing from the model hub (HUB_ENABLED).")
+    if inputs.get("watchdog") and inputs.get("watchdog") == inputs.get("reward_model"):
+        errors["watchdog"] = _(
+            "It is the reward model that the run optimises, which sees nothing of its own loopholes. Choose another one."
+        )
     return errors
 
 

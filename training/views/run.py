@@ -23,6 +23,7 @@ from training.services.failures import ADVICE, TITLES
 from training.services.folders import log_path, log_tail
 from training.services.runs import cancel_run, retry_run
 from training.views.evaluation import evaluation_context
+from training.watching import charts, looks_of, watched
 
 TABLE_ROWS = 100
 SAMPLES = 6
@@ -30,7 +31,7 @@ NOTES = 20
 
 
 def _run(request: ProjectRequest, pk: int) -> Run:
-    rows = Run.objects.select_related("dataset_version", "created_by", "retry_of")
+    rows = Run.objects.select_related("dataset_version", "made_version", "created_by", "retry_of")
     run: Run = get_object_or_404(rows, project=request.membership.project, pk=pk)
     return run
 
@@ -51,7 +52,11 @@ def run(request: ProjectRequest, pk: int) -> HttpResponse:
             return HttpResponse(headers={"HX-Refresh": "true"})
         if request.GET.get("seen") == mark:
             return HttpResponse(status=204)
-    context = {"run": found, "mark": mark, "charts": charts_of(metric_series(found)), **_events(found)}
+    series = metric_series(found)
+    watch = watched(found, series)
+    context = {"run": found, "mark": mark, "charts": charts_of(series), "watch": watch, **_events(found)}
+    if watch and watch.texts:
+        context["samples"] = []
     if part == "live":
         return render(request, "training/run.html#live", context)
     context |= {
@@ -67,6 +72,7 @@ def run(request: ProjectRequest, pk: int) -> HttpResponse:
         "failure_title": TITLES.get(found.cause, TITLES["crash"]),
         "advice": ADVICE.get(found.cause, ADVICE["crash"]),
         "figures": final_figures(found.result.get("metrics") or {}),
+        "outputs": [(made, final_figures(made.metrics)) for made in found.checkpoints.order_by("pk") if made.output],
         "completions": found.result.get("completions"),
         "method_template": _method_template(found.method),
     }
@@ -124,7 +130,9 @@ def run_metrics(request: ProjectRequest, pk: int) -> StreamingHttpResponse:
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def run_chart(request: ProjectRequest, pk: int, key: str) -> HttpResponse:
     found = _run(request, pk)
-    chart = next((chart for chart in charts_of(metric_series(found)) if chart.key == key), None)
+    series = metric_series(found)
+    drawn = [*charts(looks_of(series)), *charts_of(series)]
+    chart = next((chart for chart in drawn if chart.key == key), None)
     if chart is None:
         raise Http404
     response = HttpResponse(chart.draw(standalone=True), content_type="image/svg+xml")

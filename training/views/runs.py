@@ -1,5 +1,6 @@
 """The list of runs, and starting one."""
 
+from dataclasses import fields
 from typing import Any
 
 from django.contrib import messages
@@ -13,9 +14,9 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.forms import RunFilterForm, RunForm
-from training.models import Run
+from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS, InvalidArguments, Method
-from training.services.checkpoints import promoted_checkpoint
+from training.services.checkpoints import promoted_checkpoint, watchdog_of
 from training.services.estimates import estimate_run
 from training.services.runs import start_run
 
@@ -95,6 +96,8 @@ def run_new(request: ProjectRequest, method: str) -> HttpResponse:
     if request.htmx:
         form = RunForm(project, method, promoted, request.GET)
         form.is_valid()
+        if request.GET.get("part") == "watchdog":
+            return render(request, "training/run_new.html#watchdog", {"form": _with_sibling(form, project, promoted)})
     context = {
         "method": METHODS[method],
         "form": form,
@@ -105,6 +108,13 @@ def run_new(request: ProjectRequest, method: str) -> HttpResponse:
     if request.htmx:
         return render(request, "training/run_new.html#estimate", context)
     return render(request, "training/run_new.html", context, status=422 if form.errors else 200)
+
+
+def _with_sibling(form: RunForm, project: Project, promoted: Any) -> RunForm:
+    """The form with the watchdog that belongs to the reward model just chosen, if there is one."""
+    sibling = watchdog_of(form.cleaned_data.get("reward_model"))
+    chosen = sibling or form.cleaned_data.get("watchdog")
+    return RunForm(project, form.method.name, promoted, initial={"watchdog": chosen})
 
 
 def _lacking(project: Project, method: Method) -> set[str]:
@@ -124,9 +134,16 @@ def _initial(request: HttpRequest, project: Project, method: str, promoted: Any)
         asked = request.GET.get(role, "")
         if asked.isdecimal():
             initial[role] = int(asked)
+        elif role == "watchdog" and (
+            sibling := watchdog_of(Checkpoint.objects.filter(project=project, pk=initial.get("reward_model")).first())
+        ):
+            initial[role] = sibling
         elif wanted.required:
             newest = project.checkpoints.filter(kind=wanted.kind).order_by("-pk").first()
             initial[role] = promoted if promoted and promoted.kind == wanted.kind else newest
+    for item in fields(METHODS[method].arguments):
+        if item.default is False and request.GET.get(item.name) == "on":
+            initial[item.name] = True
     versions = DatasetVersion.objects.filter(project=project, state=Job.State.SUCCEEDED)
     number = request.GET.get("dataset", "")
     chosen = versions.filter(number=int(number)).first() if number.isdecimal() else None
