@@ -225,7 +225,13 @@ ACTS = {
     "demonstration.written": write_ideal,
     "demonstration.withdrawn": withdraw_ideal,
 }
-ELSEWHERE = {"run.started", "run.cancelled", "checkpoint.added", "checkpoint.promoted"}  # tests/training
+# tests/training
+ELSEWHERE = {
+    *("dataset.made", "run.started", "run.cancelled", "checkpoint.added", "checkpoint.promoted"),
+    *("pipeline.added", "pipeline.changed", "pipeline.archived", "pipeline.restored"),
+    *("pipeline.started", "pipeline.cancelled", "pipeline.resumed"),
+    *("trigger.added", "trigger.paused", "trigger.resumed", "trigger.deleted"),
+}
 
 
 def test_every_kind_of_act_is_tried_and_has_its_words():

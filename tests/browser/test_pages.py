@@ -18,6 +18,8 @@ FOR_ADMINS = (
     "imports",
     "datasets",
     "runs",
+    "pipelines",
+    "pipelines/new?from=rlhf",
     "checkpoints",
     "flags",
     "guidelines",
