@@ -69,6 +69,9 @@ class Run(Job):
     dataset_version = models.ForeignKey(DatasetVersion, null=True, on_delete=models.PROTECT, related_name="runs")
     inputs = models.ManyToManyField(Checkpoint, through="RunInput", related_name="used_by")
     retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
+    made_version = models.OneToOneField(
+        DatasetVersion, null=True, on_delete=models.PROTECT, related_name="made_by", help_text="The dataset that it made"
+    )
     stage = models.ForeignKey("StageRun", null=True, on_delete=models.PROTECT, related_name="runs")
     note = models.CharField(max_length=200, blank=True)
     created_by = models.ForeignKey(User, null=True, on_delete=models.PROTECT, related_name="+")

@@ -27,7 +27,7 @@ from training import process
 from training.models import Run
 from training.process import Child, started
 from training.recipes.arguments import METHODS
-from training.services import checkpoints, generation
+from training.services import checkpoints, generation, sampled
 from training.services.events import EventCopy
 from training.services.failures import RunFailed, failure_by_exit_code
 from training.services.folders import lay_folder, locked_folder, log_tail, told_in_words
@@ -162,6 +162,7 @@ def _succeed(run: Run, folder: Path) -> None:
     made = _weigh(run, folder, result) if method.makes_weights else []
     if method.makes == "completions":
         result["completions"] = _add_completions(run, folder)
+    stored = sampled.store_sampled(folder, _Ticker(run)) if method.makes == "dataset" else None
 
     @transaction.atomic
     def register() -> None:
@@ -170,7 +171,9 @@ def _succeed(run: Run, folder: Path) -> None:
         for weights in made:
             checkpoints.register_checkpoint(run, weights, is_adapter=bool(result.get("is_adapter")))
         run.result = result
-        run.save(update_fields=["result"])
+        if stored:
+            run.made_version = sampled.register_sampled(run, stored, result)
+        run.save(update_fields=["result", "made_version"])
 
     persist(register)
     drop_saves(folder)

@@ -2,8 +2,9 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 # A row group ends before either is passed; both shape the bytes of a version.
 CHUNK = 2000
 CHUNK_BYTES = 32 * 1024**2
+COUNTS = (
+    "rankings", "train", "test", "ranked", "all_bad", "pairs", "ties", "demonstrations",
+    "train_pairs", "test_pairs", "train_best", "test_best", "train_demonstrations", "test_demonstrations",
+    "decisions", "ideal_on_top",
+)  # fmt: skip
 # What is taken of millions of rankings is found by one statement, during which nothing can beat.
 CHOOSING = timedelta(minutes=10)
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
@@ -60,6 +66,8 @@ DEMONSTRATIONS = pa.schema(
         ("split", pa.string()),
     ]
 )
+# Examples that something else made say where each comes from, as JSON.
+MADE = DEMONSTRATIONS.append(pa.field("provenance", pa.string()))
 
 
 class Ranked(NamedTuple):
@@ -111,13 +119,33 @@ def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[st
             has_turns = has_turns or any(len(prompt) > 1 for prompt in columns["prompt"])
             writer.write_table(pa.table(columns, schema=DEMONSTRATIONS))
             jobs.beat(version)
-    names = (
-        "rankings", "train", "test", "ranked", "all_bad", "pairs", "ties", "demonstrations",
-        "train_pairs", "test_pairs", "train_best", "test_best", "train_demonstrations", "test_demonstrations",
-        "decisions", "ideal_on_top",
-    )  # fmt: skip
     chosen = {} if weights is None else {"weights": weights}
-    return {**{name: counts[name] for name in names}, "has_turns": has_turns, "dropped": dropped, **chosen}
+    return {**{name: counts[name] for name in COUNTS}, "has_turns": has_turns, "dropped": dropped, **chosen}
+
+
+def freeze_examples(
+    rows: Iterator[dict[str, Any]], as_of: datetime, folder: Path, tick: Callable[[], None]
+) -> dict[str, Any]:
+    """Write rows of MADE, whose `created` may be missing and whose `provenance` is any JSON, with an empty rankings.parquet.
+
+    Returns the version's counts. Raises ValueError for a row that lacks a column or has a wrong type.
+    """
+    counts: Counter[str] = Counter()
+    has_turns = False
+    with _writer(folder / "rankings.parquet", RANKINGS) as writer:
+        writer.write_table(RANKINGS.empty_table())
+    with _writer(folder / "demonstrations.parquet", MADE) as writer:
+        while chunk := list(islice(rows, CHUNK)):
+            for row in chunk:
+                counts["demonstrations"] += 1
+                counts[f"{row['split']}_demonstrations"] += 1
+                has_turns = has_turns or len(row["prompt"]) > 1
+                row["provenance"] = json.dumps(row["provenance"], ensure_ascii=False, sort_keys=True)
+                row.setdefault("created", as_of)
+            columns = {name: [row[name] for row in chunk] for name in MADE.names}
+            writer.write_table(pa.table(columns, schema=MADE))
+            tick()
+    return {**{name: counts[name] for name in COUNTS}, "has_turns": has_turns, "dropped": {}}
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

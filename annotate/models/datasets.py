@@ -7,7 +7,8 @@ from .users import User
 
 
 class DatasetVersion(Job):
-    """A project's rankings and demonstrations, frozen. Once it has succeeded nothing about it changes."""
+    """A project's rankings and demonstrations, frozen, or examples that something else made. Once it has succeeded nothing
+    about it changes."""
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="dataset_versions")
     number = models.PositiveIntegerField()
@@ -21,6 +22,9 @@ class DatasetVersion(Job):
         default=dict, help_text="rankings, train, test, demonstrations, dropped by each filter, …"
     )
     size = models.BigIntegerField(default=0, help_text="Bytes")
+    origin = models.CharField(
+        max_length=200, blank=True, help_text="What made it, where it is not frozen from rankings: `run:12`"
+    )
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["project", "number"], name="dataset_version_unique")]

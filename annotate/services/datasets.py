@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -103,12 +104,9 @@ def create_version(
     """
     if not 0 <= test_fraction <= 0.5:
         raise ValueError(f"test_fraction must be from 0 to 0.5, not {test_fraction}")
-    # Foreign keys to the project need only its key, so only other new versions wait.
-    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-    last = project.dataset_versions.aggregate(last=Max("number"))["last"] or 0
     version = DatasetVersion.objects.create(
         project=project,
-        number=last + 1,
+        number=_next_number(project),
         note=note,
         as_of=as_of or timezone.now(),
         filters=(filters or Filters()).to_json(),
@@ -143,11 +141,7 @@ def build_version(version: DatasetVersion) -> None:
             counts = freeze(version, Filters.from_json(version.filters), folder)
             if not counts["rankings"] and not counts["demonstrations"]:
                 raise NothingToFreeze(counts["dropped"])
-            digests = [_digest(folder / file) for file in FILES]
-            content_hash = hashlib.sha256(b"".join(digests)).hexdigest()
-            size = sum((folder / file).stat().st_size for file in FILES)
-            for file, digest in zip(FILES, digests, strict=True):
-                _store(folder / file, f"datasets/{content_hash}/{file}", digest)
+            content_hash, size = _store_files(folder)
         changes = {"content_hash": content_hash, "counts": counts, "size": size}
         _end(version, DatasetVersion.State.SUCCEEDED, **changes)
     except jobs.Fenced:
@@ -179,6 +173,66 @@ def build_version(version: DatasetVersion) -> None:
         _end(version, DatasetVersion.State.FAILED, error=reason)
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Files of a version that lie in their place on the storage."""
+
+    content_hash: str
+    size: int
+    counts: dict[str, Any]
+    as_of: datetime
+
+
+def store_examples(rows: Iterator[dict[str, Any]], *, tick: Callable[[], None]) -> Stored:
+    """Freeze examples that something else made: rows with the columns of demonstrations.parquet and `provenance`.
+
+    `tick` is called now and then. Raises NothingToFreeze without a row, ValueError or KeyError for one that does not fit.
+    """
+    from annotate.formats.freezing import freeze_examples
+
+    as_of = timezone.now()
+    os.makedirs(settings.MEDIA_ROOT, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=settings.MEDIA_ROOT, prefix=".dataset-") as name:
+        counts = freeze_examples(rows, as_of, Path(name), tick)
+        if not counts["demonstrations"]:
+            raise NothingToFreeze({})
+        content_hash, size = _store_files(Path(name))
+    return Stored(content_hash, size, counts, as_of)
+
+
+@transaction.atomic
+def register_version(
+    *, project: Project, stored: Stored, origin: str, user: User | None, note: str = "", left_out: dict[str, int]
+) -> DatasetVersion:
+    """A finished version of stored files. `origin` says what made it; `left_out` maps a reason to how many it took."""
+    number = _next_number(project)
+    version = DatasetVersion.objects.create(
+        project=project,
+        number=number,
+        note=note,
+        origin=origin,
+        as_of=stored.as_of,
+        test_fraction=stored.counts["test_demonstrations"] / stored.counts["demonstrations"],
+        created_by=user or project.created_by,
+        state=DatasetVersion.State.SUCCEEDED,
+        progress=1,
+        started_at=stored.as_of,
+        finished_at=timezone.now(),
+        content_hash=stored.content_hash,
+        size=stored.size,
+        counts={**stored.counts, "left_out": left_out},
+    )
+    record(user, "dataset.made", f"dataset:{number}", project=project, origin=origin)
+    return version
+
+
+def _next_number(project: Project) -> int:
+    # Foreign keys to the project need only its key, so only other new versions wait.
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    last: int = project.dataset_versions.aggregate(last=Max("number"))["last"] or 0
+    return last + 1
+
+
 def _end(version: DatasetVersion, state: jobs.Job.State, **changes: Any) -> None:
     try:
         jobs.finish(version, state, **changes)
@@ -191,6 +245,16 @@ class _LocalFile(File):  # type: ignore[type-arg]
 
     def temporary_file_path(self) -> str:
         return str(self.name)
+
+
+def _store_files(folder: Path) -> tuple[str, int]:
+    """(content hash, bytes) of the files in `folder`, which are put in their place."""
+    digests = [_digest(folder / file) for file in FILES]
+    content_hash = hashlib.sha256(b"".join(digests)).hexdigest()
+    size = sum((folder / file).stat().st_size for file in FILES)
+    for file, digest in zip(FILES, digests, strict=True):
+        _store(folder / file, f"datasets/{content_hash}/{file}", digest)
+    return content_hash, size
 
 
 def _digest(path: Path) -> bytes:

@@ -74,9 +74,11 @@ def dataset(request: ProjectRequest, number: int) -> HttpResponseBase:
         context["shapes"] = [_shape(version, shape) for shape in SHAPES]
         context["splits"], context["formats"] = SPLITS, FORMATS
         context["dropped"], context["chosen"] = _dropped(version), _chosen(version)
+        context["left_out"] = version.counts.get("left_out", {}).items()
         context["weights"] = version.counts.get("weights", {}).items()
         if context["is_whole"]:
             context["preview"] = _preview(version)
+            context["examples"] = _examples(version) if version.origin else []
     return render(request, "annotate/dataset.html", context)
 
 
@@ -141,6 +143,11 @@ def _preview(version: DatasetVersion) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
+
+
+def _examples(version: DatasetVersion) -> list[dict[str, Any]]:
+    rows = [row for batch in islice(stored_rows(version, "demonstrations.parquet"), 1) for row in batch[:PREVIEWED]]
+    return [{**row, "question": row["prompt"][-1]["content"]} for row in rows]
 
 
 @require_safe

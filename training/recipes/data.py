@@ -1,6 +1,6 @@
 """A dataset version's files, read into what the trainers take. docs/architecture.md has the columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +100,10 @@ def read_rankings(folder: RunFolder, more: list[str] | None = None) -> list[Row]
     return rows
 
 
-def read_demonstrations(folder: RunFolder) -> list[Row]:
-    return _read(folder.data / "demonstrations.parquet", ["prompt_id", "prompt", "completion", "reasoning", "split"])
+def read_demonstrations(folder: RunFolder, more: Sequence[str] = ()) -> list[Row]:
+    """`more` names further columns to read."""
+    columns = ["prompt_id", "prompt", "completion", "reasoning", "split", *more]
+    return _read(folder.data / "demonstrations.parquet", columns)
 
 
 def _read(path: Path, columns: list[str]) -> list[Row]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from training.recipes.arguments import EvaluateArguments, GenerateArguments
+from training.recipes.arguments import EvaluateArguments, GenerateArguments, RejectionSamplingArguments
 from training.recipes.models import bf16_is_fast, load_causal_lm, load_tokenizer, resolve
 from training.recipes.run_folder import RunFailed, RunFolder, drop_partial_line, main
 from training.recipes.sampling import (
@@ -100,7 +100,7 @@ def batch_seed(seed: int, run: int, start: int) -> int:
 
 
 def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
-    """{"prompt_id", "prompt": messages, "answer": the reference answer or "", "tags", "split": "train" | "test"} for each, in the file's order."""
+    """{"prompt_id", "prompt": messages, "answer": the reference answer or "", "tags", "split": "train" | "test", "content_hash"} for each."""
     file = folder.data / "prompts.jsonl"
     if not file.is_file():
         raise RunFailed("no_data", "The run has no prompts: data/prompts.jsonl is missing.")
@@ -118,6 +118,7 @@ def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
                     "answer": answer,
                     "tags": [str(tag) for tag in row.get("tags", [])],
                     "split": split,
+                    "content_hash": str(row.get("content_hash") or row["prompt_id"]),
                 }
             )
         except (ValueError, KeyError, TypeError) as error:
@@ -127,7 +128,11 @@ def read_prompts(folder: RunFolder) -> list[dict[str, Any]]:
     return prompts
 
 
-def load_sampler(folder: RunFolder, arguments: GenerateArguments | EvaluateArguments, role: str = "policy") -> Sampler:
+def load_sampler(
+    folder: RunFolder,
+    arguments: GenerateArguments | EvaluateArguments | RejectionSamplingArguments,
+    role: str = "policy",
+) -> Sampler:
     model = folder.model(role)
     tokenizer = load_tokenizer(folder, model)
     if vllm_is_usable():

@@ -27,7 +27,7 @@ from training.recipes.generate import read_prompts
 from training.recipes.models import load_causal_lm, load_tokenizer, lora
 from training.recipes.rewards import Reward, make_rewards, read_completion
 from training.recipes.run_folder import RunFailed, RunFolder, finite
-from training.recipes.sampling import vllm_is_usable
+from training.recipes.sampling import vllm_is_usable, written_ahead
 from training.recipes.training import (
     FiniteLoss,
     RunEvents,
@@ -143,13 +143,6 @@ def _bind(
 
     scored.__name__ = name
     return scored
-
-
-def written_ahead(tokenizer: PreTrainedTokenizerBase) -> str:
-    """What a chat template writes of the completion itself: `<think>`, or nothing. It belongs to what is scored."""
-    question = [{"role": "user", "content": "?"}]
-    rendered: str = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
-    return "<think>\n" if rendered.rstrip().endswith("<think>") else ""
 
 
 def load_policy(folder: RunFolder, arguments: RolloutArguments) -> PreTrainedModel:

@@ -41,6 +41,7 @@ class RunFolder:
     inputs: dict[str, dict[str, Any]]
     number: int = 0  # the run's
     reward_functions: dict[str, str] = field(default_factory=dict)  # name → package.module:function
+    names: dict[str, str] = field(default_factory=dict)  # role → what people call the checkpoint
 
     def model(self, role: str = "policy") -> dict[str, Any]:
         if role not in self.inputs:
@@ -142,7 +143,8 @@ def _read_args(path: Path, method: str) -> tuple[Arguments, RunFolder]:
     try:
         args = json.loads((path / "args.json").read_bytes())
         values, functions = dict(args["arguments"]), dict(args.get("reward_functions") or {})
-        folder = RunFolder(path, dict(args["inputs"]), int(args["run"]), functions)
+        names = dict(args.get("names") or {})
+        folder = RunFolder(path, dict(args["inputs"]), int(args["run"]), functions, names)
         named = args["method"]
     except (ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunFailed("bad_arguments", f"args.json cannot be read: {error!r}") from error

@@ -129,6 +129,13 @@ def vllm_is_usable() -> bool:
     return torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None
 
 
+def written_ahead(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What a chat template writes of the completion itself: `<think>`, or nothing. It belongs to what is scored."""
+    question = [{"role": "user", "content": "?"}]
+    rendered: str = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
+    return "<think>\n" if rendered.rstrip().endswith("<think>") else ""
+
+
 def split_reasoning(text: str) -> tuple[str, str]:
     """(reasoning, answer) of a model's output, parted as annotate/reasoning.py parts what people bring.
 

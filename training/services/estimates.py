@@ -34,7 +34,7 @@ def estimate_run(
 ) -> Estimate | None:
     """None where the arguments do not say enough."""
     try:
-        if METHODS[method].makes == "completions":
+        if METHODS[method].makes in ("completions", "dataset"):
             rows = min(project.prompts.count(), arguments["num_prompts"])
             steps, completions = rows, rows * arguments["num_generations"]
         elif issubclass(METHODS[method].arguments, OnlineArguments):

@@ -104,12 +104,14 @@ def lay_folder(run: Run, folder: Path) -> None:
         _write_lines(data / "prompts.jsonl", prompts_of(run))
     if METHODS[run.method].makes == "evaluation" and run.dataset_version and not (data / "tags.jsonl").exists():
         _write_lines(data / "tags.jsonl", tags_of(run.project))
-    inputs = {item.role: model_of(item.checkpoint) for item in run.run_inputs.select_related("checkpoint__parent")}
+    played = {item.role: item.checkpoint for item in run.run_inputs.select_related("checkpoint__parent")}
     arguments = {
         "run": run.pk,
         "method": run.method,
         "arguments": run.arguments,
-        "inputs": inputs,
+        "inputs": {role: model_of(checkpoint) for role, checkpoint in played.items()},
+        "names": {role: checkpoint.name for role, checkpoint in played.items()}
+        | ({"dataset": str(run.dataset_version)} if run.dataset_version else {}),
         "dataset": "data" if run.dataset_version else None,
         "reward_functions": reward_functions_of(run),
     }

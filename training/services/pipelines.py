@@ -330,7 +330,7 @@ def _version(pipeline_run: PipelineRun, reference: str, stages: dict[str, StageR
 
 def made_version(row: StageRun) -> DatasetVersion | None:
     """The dataset version that the stage froze, or that its run made."""
-    return row.dataset_version
+    return row.dataset_version or (row.run.made_version if row.run else None)
 
 
 def _note_end_of_all(pipeline_run: PipelineRun, stages: dict[str, StageRun]) -> None:

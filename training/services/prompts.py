@@ -20,7 +20,7 @@ def prompts_of(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def chosen_prompts(project: Project, method: Method, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """{"prompt_id", "prompt": [messages], "answer": the reference answer or "", "tags", "split": "train" | "test"} for each."""
+    """{"prompt_id", "prompt": [messages], "answer": the reference answer or "", "tags", "split": "train" | "test", "content_hash"} for each."""
     rows = least_ranked(project) if method.prompts == "least_ranked" else _shuffled(project)
     if tag := arguments.get("prompt_tag"):
         rows = rows.filter(tags__contains=[tag])
@@ -33,7 +33,14 @@ def _on_side(rows: QuerySet[Prompt], wanted: str) -> Iterator[dict[str, Any]]:
     for pk, messages, answer, tags, digest in columns.iterator():
         split = split_of(digest, TEST_FRACTION)
         if wanted in ("all", split):
-            yield {"prompt_id": pk, "prompt": messages, "answer": answer, "tags": tags, "split": split}
+            yield {
+                "prompt_id": pk,
+                "prompt": messages,
+                "answer": answer,
+                "tags": tags,
+                "split": split,
+                "content_hash": digest,
+            }
 
 
 def tags_of(project: Project) -> Iterator[dict[str, Any]]:

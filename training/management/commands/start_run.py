@@ -80,8 +80,8 @@ class Command(BaseCommand):
                 shown = line
         if run.state != Job.State.SUCCEEDED:
             raise CommandError(f"run {run.pk} {run.state}: {run.error}" if run.error else f"run {run.pk} {run.state}")
-        made = Checkpoint.objects.filter(run=run).first()
-        self.stdout.write(f"made {made.name}" if made else json.dumps(run.result.get("completions", {})))
+        made = run.made_version or Checkpoint.objects.filter(run=run).first()
+        self.stdout.write(f"made {made}" if made else json.dumps(run.result.get("completions", {})))
 
 
 def find_inputs(project: Project, method: str, policy: str | None, pairs: list[str]) -> dict[str, Checkpoint]:

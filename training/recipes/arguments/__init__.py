@@ -20,7 +20,7 @@ from .online import (
 from .preference import DPOArguments, KTOArguments, ORPOArguments, RewardArguments
 from .pretraining import PretrainArguments
 from .rewards import ScoringArguments
-from .sampling import GenerateArguments
+from .sampling import GenerateArguments, RejectionSamplingArguments
 from .supervised import SFTArguments
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "PPOArguments",
     "PretrainArguments",
     "RLOOArguments",
+    "RejectionSamplingArguments",
     "RewardArguments",
     "RolloutArguments",
     "SFTArguments",
