@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from tests.recipes.planted import PROMPTS, REWARD_FUNCTIONS
 from tests.recipes.tiny import (
     Row,
     curve,
@@ -49,6 +50,17 @@ CASES: dict[str, Row] = {
     "sft": {"data": {"rankings": RANKINGS, "demonstrations": DEMONSTRATIONS}, **COMMON},
     "reward": {"data": {"rankings": RANKINGS}, **COMMON},
     "dpo": {"data": {"rankings": RANKINGS}, **COMMON},
+    "kto": {"data": {"rankings": RANKINGS}, **COMMON},
+    "orpo": {"data": {"rankings": RANKINGS}, **COMMON},
+    "online_dpo": {
+        "data": {"prompts": PROMPTS},
+        **COMMON,
+        "rewards": {"vowels": 1.0},
+        "max_completion_length": 4,
+        "max_length": 64,
+        "watch_steps": 0,
+        "logging_steps": 8,
+    },
 }
 # How far the last loss and the figures may lie apart. Weights may differ by ten times as much.
 TOLERANCE = 1e-5
@@ -69,7 +81,10 @@ def make(path: Path, method: str, model: Path, texts: Path) -> Path:
     data = case.pop("data")
     if method == "pretrain":
         case["text_folder"] = str(texts)
-    return make_run(path, method, model, **data, **case)
+    run = make_run(path, method, model, **data, **case)
+    args = json.loads((run / "args.json").read_text())
+    (run / "args.json").write_text(json.dumps({**args, "reward_functions": REWARD_FUNCTIONS}))
+    return run
 
 
 def wait_for_step(run, process, step):
