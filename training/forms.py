@@ -32,6 +32,9 @@ CHOICES = {
     "sigmoid": _("DPO (sigmoid)"),
     "bradley_terry": _("all pairs (Bradley-Terry)"),
     "plackett_luce": _("the whole order (Plackett-Luce)"),
+    "middle": _("above the middle against below"),
+    "ratings": _("by ratings"),
+    "best_worst": _("best against worst"),
 }
 
 
