@@ -122,6 +122,7 @@ def weighted_sum(values: dict[str, list[float | None]], weights: dict[str, float
     """Each completion's sum over the rewards that say something of it; None where none of them does."""
     sums: list[float | None] = []
     for terms in zip(*(values[name] for name in weights), strict=True):
-        told = [(weight, term) for weight, term in zip(weights.values(), terms, strict=True) if term is not None]
+        pairs = zip(weights.values(), terms, strict=True)
+        told = [(weight, term) for weight, term in pairs if weight and term is not None]
         sums.append(math.fsum(weight * term for weight, term in told) if told else None)
     return sums

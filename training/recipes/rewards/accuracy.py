@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).with_name("equality.py")
 class MathVerifier:
     """`verifier(reference, text)`: whether the answer at the end of `text` equals `reference`; None if that is no mathematics.
 
-    Safe to call from several threads. An expression that takes longer than `seconds`, or too much memory, counts as not equal.
+    Safe to call from several threads. What takes more than `seconds` of computing, or too much memory, counts as not equal.
     """
 
     def __init__(self, seconds: float = SECONDS) -> None:

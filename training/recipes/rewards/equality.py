@@ -4,8 +4,8 @@
     out  1 they agree · 0 they do not · - the reference holds nothing mathematical
 
 On math-verify, which reads LaTeX and plain numbers into SymPy. Its own time limits need the main thread's signal handlers and do
-not stop an arithmetic that goes on inside one operation, so they are off: here the system's alarm ends the whole process, and
-whoever asked starts another. Memory is limited as well. Run as a script, so that it imports nothing of the recipes.
+not stop an arithmetic that goes on inside one operation, so they are off: here the system ends the whole process once it has computed
+for too long (its own time, so that a busy machine changes no verdict), and whoever asked starts another. Memory is limited as well. Run as a script, so that it imports nothing of the recipes.
 """
 
 import json
@@ -89,15 +89,16 @@ def last_boxed(text: str) -> str:
 
 def serve(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    agree("$\\frac{1}{2}$", "0.5")  # what is loaded and compiled at the first use is not charged to the first answer
     print("ready", flush=True)
     for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         reference, text = json.loads(line)
         try:
             agreed = agree(reference, text)
         except Exception:  # whatever SymPy makes of what a model wrote: it is no equal answer
             agreed = False
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print({True: "1", False: "0", None: "-"}[agreed], flush=True)
 
 

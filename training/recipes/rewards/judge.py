@@ -30,7 +30,7 @@ GRADES = tuple(
     re.compile(pattern)
     for pattern in (
         rf'"score"\s*:\s*"?{NUMBER}',
-        rf"(?i)\b(?:score|grade|rating|rate)\b(?:\s+is|\s+of)?[\s:=*_`\"'\[(]*{NUMBER}",
+        rf"(?i)\b(?:score|grade|rating|rate)\b(?:\s+(?:is|of|it|this))?[\s:=*_`\"'\[(]*{NUMBER}",
         rf"\[\[\s*{NUMBER}\s*\]\]",
         rf"{NUMBER}\s*(?:/|out of)\s*{HIGHEST}\b",
         rf"\A[\s*_`\"'\[(]*{NUMBER}[\s*_`\"'\]).]*\Z",

@@ -60,7 +60,7 @@ class LocalJudge:
 
     def __init__(self, folder: RunFolder) -> None:
         model = folder.model("judge")
-        self.name = str(model["location"])
+        self.name = folder.names.get("judge") or str(model["location"])
         policy = load_causal_lm(model).to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.sampler: Sampler = TransformersSampler(policy, load_tokenizer(folder, model))
 
