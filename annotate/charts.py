@@ -104,6 +104,7 @@ class LineChart(Chart):
     whole: bool = True
     span: Interval | None = None  # of the y axis; what the data need, if not given
     show_legend: bool = False
+    percent: bool = False  # along the y axis
 
     @property
     def body(self) -> SafeString:
@@ -125,7 +126,10 @@ class LineChart(Chart):
         def y(value: float) -> float:
             return bottom - (bottom - top) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
 
-        parts = [y_grid(y_ticks, y, left, right), x_axis([(x(v), name) for v, name in x_ticks], left, right, bottom)]
+        parts = [
+            y_grid(y_ticks, y, left, right, percent=self.percent),
+            x_axis([(x(v), name) for v, name in x_ticks], left, right, bottom),
+        ]
         if self.x_name:
             parts.append(text((left + right) / 2, height - 5, self.x_name, "middle"))
         parts += [mark_line(left, right, y(value), name) for value, name in self.marks]

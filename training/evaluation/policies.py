@@ -52,10 +52,10 @@ def _win_rates(found: list[Mapping[str, Any]]) -> Figure:
     dots, table = [], []
     for one in found:
         by = str(BY[one["by"]])
-        for name, rate in ((by, one["rate"]), (_("%(by)s, equal length") % {"by": by}, one["controlled"])):
-            dots.append(
-                Dot(name, rate["value"], span(rate), percent(rate["value"]) if rate["value"] is not None else why(rate))
-            )
+        controlled = _("%(by)s, equal length") % {"by": by}
+        for name, label, rate in ((by, by, one["rate"]), (controlled, _("at equal length"), one["controlled"])):
+            said = percent(rate["value"]) if rate["value"] is not None else why(rate)
+            dots.append(Dot(label, rate["value"], span(rate), said))
             table.append(
                 (
                     Value(name, name),
@@ -108,15 +108,19 @@ def answers(evaluation: Mapping[str, Any]) -> Section | None:
 
 def _right(sides: Mapping[str, Any]) -> Figure:
     title = _("Share of right answers")
-    names = {"policy": _("Language model"), "baseline": _("Other model")}
-    rows = [(names[who], one["accuracy"]) for who, one in sides.items()]
-    rows += [
-        (_("%(model)s, %(tag)s") % {"model": names[who], "tag": part["tag"]}, part["accuracy"])
-        for who, one in sides.items()
-        for part in one["tags"]
-    ]
-    dots = tuple(Dot(name, rate["value"], span(rate), percent(rate["value"])) for name, rate in rows[:DRAWN_ROWS])
-    table = tuple((Value(name, name), *cells(rate), count(rate["n"])) for name, rate in rows)
-    columns = (Column("model", _("Model and tag"), False), Column("accuracy", _("Right")), *FROM_TO, PROMPTS)
+    names = {"policy": _("This model"), "baseline": _("Other model")}
+    rows = [(names[who], "", one["accuracy"]) for who, one in sides.items()]
+    rows += [(names[who], part["tag"], part["accuracy"]) for who, one in sides.items() for part in one["tags"]]
+    # The tags of the other model are in the table alone.
+    drawn = [(tag or name, rate) for name, tag, rate in rows if name == names["policy"] or not tag]
+    dots = tuple(Dot(label, rate["value"], span(rate), percent(rate["value"])) for label, rate in drawn[:DRAWN_ROWS])
+    table = tuple((Value(name, name), Value(tag, tag), *cells(rate), count(rate["n"])) for name, tag, rate in rows)
+    columns = (
+        Column("model", _("Model"), False),
+        Column("tag", _("Tag"), False),
+        Column("accuracy", _("Right")),
+        *FROM_TO,
+        PROMPTS,
+    )
     chart = dot_chart("right", title, dots, _("of the prompts"), (0.0, 1.0), percent=True)
     return Figure("right", title, columns, table, chart)

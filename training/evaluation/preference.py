@@ -99,6 +99,7 @@ def _calibration(found: Mapping[str, Any]) -> Figure:
         lines=(observed, perfect),
         x_name=_("probability that the side which it favours wins"),
         ticks=tuple((share, percent(share)) for share in shares),
+        percent=True,
         show_legend=True,
     )
     columns = (

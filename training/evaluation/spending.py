@@ -82,6 +82,7 @@ def _accuracy_by_tokens(found: Mapping[str, Any], evaluation: Mapping[str, Any])
         x_name=_("tokens written per prompt; each step is twice as many samples"),
         ticks=tuple((_place(one), number(one["tokens"], 0)) for one in points),
         marks=((greedy["value"], _("greedy")),) if greedy else (),
+        percent=True,
         show_legend=True,
     )
     columns = (
@@ -98,7 +99,7 @@ def _accuracy_by_tokens(found: Mapping[str, Any], evaluation: Mapping[str, Any])
         for one in points
     )
     note = _(
-        "Each prompt is sampled once; the figure for n is the mean over all choices of n samples. Intervals are over prompts. "
+        "The samples are drawn once; the figure for n is the mean over all choices of n of them. Intervals are over prompts. "
         "Scoring is not counted as tokens."
     )
     return Figure("spending", title, columns, table, chart, note)
