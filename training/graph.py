@@ -8,7 +8,8 @@ from django.utils.translation import gettext as _
 
 from annotate.drawing import joined, n, shortened, text
 
-WIDTH, HEIGHT, PASSAGE = 196.0, 64.0, 14.0
+WIDTH, PASSAGE = 196.0, 14.0
+HEIGHT, HEIGHT_WITH_STATE = 48.0, 64.0
 GAP_X, GAP_Y, MARGIN = 22.0, 34.0, 2.0
 SWEEPS = 4
 
@@ -29,6 +30,7 @@ class _Place:
 
     key: tuple[str, ...]
     row: int
+    height: float
     node: Node | None = None
     above: list["_Place"] = field(default_factory=list)
     below: list["_Place"] = field(default_factory=list)
@@ -40,12 +42,13 @@ class _Place:
 
     @property
     def top(self) -> float:
-        return MARGIN + self.row * (HEIGHT + GAP_Y)
+        return MARGIN + self.row * (self.height + GAP_Y)
 
 
 def draw(nodes: list[Node]) -> SafeString:
     """Nodes that wait for each other in a circle, or for what is not there, are drawn as if they did not."""
-    rows = _order(_rows(nodes))
+    each = HEIGHT_WITH_STATE if any(node.state for node in nodes) else HEIGHT
+    rows = _order(_rows(nodes, each))
     across = max((_row_width(row) for row in rows), default=WIDTH)
     for row in rows:
         x = MARGIN + (across - _row_width(row)) / 2
@@ -53,7 +56,7 @@ def draw(nodes: list[Node]) -> SafeString:
             place.x = x + place.width / 2
             x += place.width + GAP_X
     places = [place for row in rows for place in row]
-    height = len(rows) * (HEIGHT + GAP_Y) - GAP_Y + 2 * MARGIN
+    height = len(rows) * (each + GAP_Y) - GAP_Y + 2 * MARGIN
     edges = joined([_edge(place, below) for place in places for below in place.below])
     boxes = joined([_box(place, place.node) for place in places if place.node])
     return format_html(
@@ -63,10 +66,10 @@ def draw(nodes: list[Node]) -> SafeString:
     )  # fmt: skip
 
 
-def _rows(nodes: list[Node]) -> list[list[_Place]]:
+def _rows(nodes: list[Node], height: float) -> list[list[_Place]]:
     levels = _levels(nodes)
     rows: list[list[_Place]] = [[] for _level in range(max(levels.values(), default=0) + 1)]
-    places = {node.name: _Place((node.name,), levels[node.name], node) for node in nodes}
+    places = {node.name: _Place((node.name,), levels[node.name], height, node) for node in nodes}
     for place in places.values():
         rows[place.row].append(place)
     for node in nodes:
@@ -75,7 +78,7 @@ def _rows(nodes: list[Node]) -> list[list[_Place]]:
                 continue
             upper = places[name]
             for row in range(upper.row + 1, levels[node.name]):
-                passage = _Place((name, node.name), row)
+                passage = _Place((name, node.name), row, height)
                 rows[row].append(passage)
                 _join(upper, passage)
                 upper = passage
@@ -126,9 +129,9 @@ def _row_width(row: list[_Place]) -> float:
 
 
 def _edge(upper: _Place, lower: _Place) -> SafeString:
-    start, end = upper.top + (HEIGHT if upper.node else 0), lower.top
-    middle = (upper.top + HEIGHT + end) / 2
-    inside = f"L{n(upper.x)} {n(upper.top + HEIGHT)}" if not upper.node else ""
+    start, end = upper.top + (upper.height if upper.node else 0), lower.top
+    middle = (upper.top + upper.height + end) / 2
+    inside = f"L{n(upper.x)} {n(upper.top + upper.height)}" if not upper.node else ""
     tip = f"M{n(lower.x - 4)} {n(end - 6)}L{n(lower.x)} {n(end)}L{n(lower.x + 4)} {n(end - 6)}" if lower.node else ""
     return format_html(
         '<path class="graph-edge" d="M{} {}{}C{} {} {} {} {} {}{}"/>',
@@ -146,7 +149,7 @@ def _box(place: _Place, node: Node) -> SafeString:
         ]
     )
     rect = format_html(
-        '<rect x="{}" y="{}" width="{}" height="{}" rx="6"/>', n(left), n(place.top), n(WIDTH), n(HEIGHT)
+        '<rect x="{}" y="{}" width="{}" height="{}" rx="6"/>', n(left), n(place.top), n(WIDTH), n(place.height)
     )
     whole = format_html_join("", "{}", ((part,) for part in (rect, lines)))
     if node.url:

@@ -72,8 +72,21 @@ if script["answers"]:
         for prompt in prompts:
             answers = [{"completion": f"answer {number}"} for number in (*range(script["answers"]), 0)]
             file.write(json.dumps({"prompt_id": prompt["prompt_id"], "completions": answers}) + "\n")
-(folder / "checkpoint").mkdir(exist_ok=True)
-(folder / "checkpoint" / "model.safetensors").write_bytes(b"weights")
+args = json.loads((folder / "args.json").read_text())
+if args["method"] == "rejection_sampling":
+    made = {
+        "demonstration": "d",
+        "prompt_id": "p",
+        "prompt": [{"role": "user", "content": "Why?"}],
+        "completion": "So.",
+    }
+    made |= {"reasoning": "", "annotator": "", "split": "train", "provenance": {"run": args["run"]}}
+    (folder / "dataset").mkdir(exist_ok=True)
+    (folder / "dataset/demonstrations.jsonl").write_text(json.dumps(made) + "\n")
+outputs = {"watchdog": {"eval_loss": 0.6}} if args["arguments"].get("watchdog") is True else {}
+for name in ("checkpoint", *(f"checkpoint-{output}" for output in outputs)):
+    (folder / name).mkdir(exist_ok=True)
+    (folder / name / "model.safetensors").write_bytes(b"weights")
 (folder / "result.json").write_text(
-    json.dumps({"metrics": {"eval_loss": 0.5, "nan": float("nan")}, "is_adapter": False})
+    json.dumps({"metrics": {"eval_loss": 0.5, "nan": float("nan")}, "is_adapter": False, "outputs": outputs})
 )

@@ -166,6 +166,53 @@ def test_each_stage_is_fed_by_what_the_earlier_ones_made(script_recipe, project,
     assert promoted_checkpoint(project) == base, "nobody asked for a promotion"
 
 
+FED: dict[str, dict[str, dict[str, Any]]] = {
+    "direct": {"sft": {"policy": "promoted", "dataset": 1}, "dpo": {"policy": "sft", "dataset": 1}},
+    "rlhf": {
+        "sft": {"policy": "promoted", "dataset": 1},
+        "reward": {"policy": "sft", "dataset": 1},
+        "ppo": {"policy": "sft", "reward_model": "reward", "watchdog": "reward-watchdog"},
+    },
+    "r1": {
+        "cold_start": {"policy": "promoted", "dataset": 1},
+        "reasoning": {"policy": "cold_start"},
+        "sampled": {"policy": "reasoning", "dataset": 1},
+        "mixed": {"policy": "promoted", "dataset": 2},
+        "reward": {"policy": "cold_start", "dataset": 1},
+        "final": {"policy": "mixed", "reward_model": "reward", "watchdog": "reward-watchdog"},
+    },
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", FED)
+def test_what_comes_with_podium_feeds_each_stage_as_it_says(script_recipe, project, alice, bob, base, name):
+    promoted_base(base, alice)
+    rank_tasks(project, bob, 2)
+    project.prompts.update(reference_answer="42")
+    pipeline = make_pipeline(project, alice, shipped_definitions()[name])
+    started = start_pipeline(pipeline=pipeline, user=alice)
+    assert work(started) == "succeeded", [(one.name, one.error) for one in started.stages.all()]
+    names = {base.pk: "promoted"}
+    for checkpoint in Checkpoint.objects.filter(run__isnull=False):
+        row = started.stages.get(runs__checkpoints=checkpoint)
+        names[checkpoint.pk] = "-".join(filter(None, (row.name, checkpoint.output)))
+    found: dict[str, dict[str, Any]] = {}
+    for row in started.stages.filter(runs__isnull=False):
+        run = row.runs.get()
+        found[row.name] = {item.role: names[item.checkpoint_id] for item in run.run_inputs.all()}
+        found[row.name]["dataset"] = run.dataset_version and run.dataset_version.number
+    assert found == {stage: {"dataset": None, **fed} for stage, fed in FED[name].items()}
+
+
+def test_one_that_verifies_answers_says_at_once_that_there_are_none(project, alice, base):
+    promoted_base(base, alice)
+    make_task(project)
+    pipeline = make_pipeline(project, alice, shipped_definitions()["r1"])
+    with pytest.raises(InvalidPipeline, match="reasoning, rewards: accuracy: none of the chosen prompts"):
+        start_pipeline(pipeline=pipeline, user=alice)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_stages_that_need_nothing_of_each_other_run_at_the_same_time(script_recipe, project, alice, base):
     promoted_base(base, alice)

@@ -33,10 +33,12 @@ from training.definitions import (
     wanted_kind,
 )
 from training.models import Checkpoint, Pipeline, PipelineRun, Run, StageRun, Trigger
-from training.recipes.arguments import METHODS, InvalidArguments
+from training.recipes.arguments import METHODS, InvalidArguments, parse_arguments, to_json
 from training.tasks import advance_pipeline
 
 from .checkpoints import promote, promoted_checkpoint
+from .folders import missing_weights
+from .rewards import wrong_rewards
 from .runs import cancel_run, retry_run, start_run
 
 SHIPPED = Path(__file__).parent.parent / "pipelines"
@@ -122,12 +124,22 @@ def find_given(project: Project, definition: Definition) -> dict[str, int]:
                     found[text] = thing.pk
                 else:
                     problems.append(Problem(stage.name, role, missing))
-        method = METHODS.get(stage.method)
-        if method and method.prompts != "none" and not project.prompts.exists():
-            problems.append(Problem(stage.name, "", _("The project has no prompts yet. Import some first.")))
+        problems += _lacking(project, stage)
     if problems:
         raise InvalidPipeline(problems, definition)
     return found
+
+
+def _lacking(project: Project, stage: Stage) -> list[Problem]:
+    """What the stage needs of the project besides what it names."""
+    method = METHODS.get(stage.method)
+    if method is None:
+        return []
+    if method.prompts != "none" and not project.prompts.exists():
+        return [Problem(stage.name, "", _("The project has no prompts yet. Import some first."))]
+    arguments = to_json(parse_arguments(stage.method, stage.arguments))
+    wrong = wrong_rewards(project, method, arguments, stage.inputs)
+    return [Problem(stage.name, field, reason) for field, reason in wrong.items()]
 
 
 def _find(project: Project, reference: str, kind: str) -> tuple[Checkpoint | DatasetVersion | None, str]:
@@ -146,6 +158,8 @@ def _find(project: Project, reference: str, kind: str) -> tuple[Checkpoint | Dat
             "name": name,
             "made": kind_in_words(checkpoint.kind),
         }
+    if checkpoint and (missing := missing_weights(checkpoint)):
+        return None, _("Its weights are gone: %(path)s is not there.") % {"path": missing}
     return checkpoint, _("The project has no checkpoint “%(name)s”.") % {"name": name}
 
 

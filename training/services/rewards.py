@@ -1,13 +1,14 @@
 """Which rewards there are, what a run's rewards lack, and what its recipe must be told so that it can compute them."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 
 from django.conf import settings
 from django.utils.translation import gettext as _
 
 from annotate.models import Project
-from training.models import Checkpoint, Run
+from training.models import Run
 from training.recipes.arguments import Method
 from training.recipes.arguments.rewards import REWARDS
 
@@ -26,9 +27,9 @@ def known_rewards() -> dict[str, tuple[str, str]]:
 
 
 def wrong_rewards(
-    project: Project, method: Method, arguments: dict[str, Any], inputs: dict[str, Checkpoint]
+    project: Project, method: Method, arguments: dict[str, Any], inputs: Collection[str]
 ) -> dict[str, str]:
-    """What keeps these rewards from being computed, by the field at which it can be mended."""
+    """What keeps these rewards from being computed with these inputs, by the field at which it can be mended."""
     errors: dict[str, str] = {}
     weights: dict[str, float] | None = arguments.get("rewards")
     asks_judge = bool(arguments.get("use_judge")) or "judge" in (weights or {})

@@ -14,7 +14,8 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from training.definitions import DATASET, PROMOTE, Definition, InvalidPipeline, Problem, parse_definition
+from annotate.models import DatasetVersion
+from training.definitions import DATASET, PROMOTE, VERSION, Definition, InvalidPipeline, Problem, parse_definition
 from training.graph import Node, draw
 from training.models import Checkpoint, Pipeline, PipelineRun, StageRun, Trigger
 from training.pipeline_forms import PipelineForm
@@ -36,10 +37,19 @@ PER_PAGE = 30
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage made, and where to look at it."""
+    """A checkpoint or dataset version, and where to look at it."""
 
     label: str
     url: str
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What a stage takes as `role`; `meant` is what the reference meant when the run started, where it names no stage."""
+
+    role: str
+    reference: str
+    meant: Made | None
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class Line:
     name: str
     title: str
     note: str
-    feeds: list[tuple[str, str]]
+    feeds: list[Feed]
     after: list[str]
     row: StageRun | None
     made: list[Made]
@@ -78,12 +88,13 @@ def lines_of(slug: str, definition: Definition, pipeline_run: PipelineRun | None
         else []
     )
     rows = {row.name: row for row in stages}
+    meant = _meant(slug, pipeline_run) if pipeline_run else {}
     return [
         Line(
             name=stage.name,
             title=stage_title(stage.method),
             note=stage.note,
-            feeds=list(stage.references.items()),
+            feeds=[Feed(role, text, meant.get(text)) for role, text in stage.references.items()],
             after=list(stage.after),
             row=rows.get(stage.name),
             made=_made(slug, rows.get(stage.name)),
@@ -105,13 +116,30 @@ def _made(slug: str, row: StageRun | None) -> list[Made]:
     if row is None:
         return []
     checkpoints: list[Checkpoint] = sorted(row.run.checkpoints.all(), key=lambda one: one.pk) if row.run else []
-    made = [Made(one.name, reverse("checkpoint", args=[slug, one.pk])) for one in checkpoints]
-    version = made_version(row)
-    if version:
-        made.append(
-            Made(_("Dataset %(version)s") % {"version": version}, reverse("dataset", args=[slug, version.number]))
-        )
+    made = [_checkpoint(slug, one) for one in checkpoints]
+    if version := made_version(row):
+        made.append(_dataset(slug, version))
     return made
+
+
+def _meant(slug: str, pipeline_run: PipelineRun) -> dict[str, Made]:
+    """Reference → what it meant when the run started."""
+    versions = {text: pk for text, pk in pipeline_run.given.items() if text.startswith(VERSION)}
+    datasets = DatasetVersion.objects.in_bulk(versions.values())
+    checkpoints = Checkpoint.objects.in_bulk([pk for text, pk in pipeline_run.given.items() if text not in versions])
+    return {
+        text: _dataset(slug, datasets[pk]) if text in versions else _checkpoint(slug, checkpoints[pk])
+        for text, pk in pipeline_run.given.items()
+        if pk in (datasets if text in versions else checkpoints)
+    }
+
+
+def _checkpoint(slug: str, found: Checkpoint) -> Made:
+    return Made(found.name, reverse("checkpoint", args=[slug, found.pk]))
+
+
+def _dataset(slug: str, version: DatasetVersion) -> Made:
+    return Made(_("Dataset %(version)s") % {"version": version}, reverse("dataset", args=[slug, version.number]))
 
 
 def graph_of(definition: Definition, lines: list[Line]) -> SafeString:
