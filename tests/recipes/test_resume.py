@@ -68,7 +68,7 @@ TOLERANCE = 1e-5
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("texts")
+    folder: Path = tmp_path_factory.mktemp("texts")
     choose = random.Random(0)
     words = ["once", "upon", "a", "time", "there", "was", "fox"]
     rows = [{"text": " ".join(choose.choices(words, k=60))} for _ in range(60)]

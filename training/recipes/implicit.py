@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from training.recipes.data import as_text, encode, read_rankings
 from training.recipes.listwise import Agreement, agreement
@@ -28,16 +28,23 @@ def held_out_rankings(folder: RunFolder, tokenizer: PreTrainedTokenizerBase, max
 
 
 class RankingJudge:
-    """Measures a policy on whole rankings. Made before the policy learns: it is its own reference.
+    """Measures a trainer's policy on whole rankings. Made before the policy learns: it is its own reference.
 
-    `per_token` scores by the mean log-probability of a completion's tokens, and needs no reference.
+    `per_token` scores by the mean log-probability of a completion's tokens, and needs no reference. `size` is how many completions
+    pass through the model at once.
     """
 
     def __init__(
-        self, folder: RunFolder, model: PreTrainedModel, rankings: list[dict[str, Any]], pad_token_id: int, batch_size: int,
-        *, beta: float = 1.0, per_token: bool = False,
-    ) -> None:  # fmt: skip
-        self.model, self.rankings, self.pad_token_id, self.batch_size = model, rankings, pad_token_id, batch_size
+        self,
+        folder: RunFolder,
+        trainer: Trainer,
+        rankings: list[dict[str, Any]],
+        size: int,
+        *,
+        beta: float = 1.0,
+        per_token: bool = False,
+    ) -> None:
+        self.trainer, self.rankings, self.size = trainer, rankings, size
         self.beta, self.per_token = beta, per_token
         self.reference_N = torch.zeros(())
         if not per_token:
@@ -61,21 +68,25 @@ class RankingJudge:
     @torch.no_grad()
     def log_probs(self) -> torch.Tensor:
         """(N,): for each completion the sum over its tokens, or with `per_token` their mean."""
-        was_training = self.model.training
-        self.model.eval()
+        model = self.trainer.model
+        was_training = model.training
+        model.eval()
         completions = [(ids, row["prompt_length"]) for row in self.rankings for ids in row["ids"]]
         log_probs: list[float] = []
-        for start in range(0, len(completions), self.batch_size):
-            log_probs += self._of_batch(completions[start : start + self.batch_size])
-        self.model.train(was_training)
+        with (
+            self.trainer.accelerator.autocast()
+        ):  # as in training, so that policy and reference differ by learning alone
+            for start in range(0, len(completions), self.size):
+                log_probs += self._of_batch(model, completions[start : start + self.size])
+        model.train(was_training)
         return torch.tensor(log_probs)
 
-    def _of_batch(self, completions: list[tuple[list[int], int]]) -> list[float]:
+    def _of_batch(self, model: PreTrainedModel, completions: list[tuple[list[int], int]]) -> list[float]:
         width = max(len(ids) for ids, _ in completions)
-        ids_NT = torch.tensor([ids + [self.pad_token_id] * (width - len(ids)) for ids, _ in completions])
+        ids_NT = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in completions])
         mask_NT = torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in completions])
-        device = self.model.device
-        logits_NTV = self.model(input_ids=ids_NT.to(device), attention_mask=mask_NT.to(device), use_cache=False).logits
+        device = model.device
+        logits_NTV = model(input_ids=ids_NT.to(device), attention_mask=mask_NT.to(device), use_cache=False).logits
         reduction = "mean" if self.per_token else "sum"
         return [
             -cross_entropy(

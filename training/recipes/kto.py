@@ -103,14 +103,7 @@ def kto(folder: RunFolder, arguments: KTOArguments) -> None:
         reference_file=folder.path / "reference.safetensors",
     )
     rankings = held_out_rankings(folder, tokenizer, arguments.max_length)
-    judge = RankingJudge(
-        folder,
-        trainer.model,
-        rankings,
-        tokenizer.pad_token_id,
-        arguments.per_device_train_batch_size,
-        beta=arguments.beta,
-    )
+    judge = RankingJudge(folder, trainer, rankings, arguments.per_device_train_batch_size, beta=arguments.beta)
     shown = held_out if len(held_out) else training
     samples = Samples(folder, trainer.model, tokenizer, shown["prompt"])
 

@@ -96,7 +96,7 @@ class EvaluatingOnlineDPOTrainer(FiniteLoss, OnlineDPOTrainer):
         training, self.measured = self.measured, {}
         self.model.eval()
         scores, ranks, losses = [], [], []
-        with own_randomness(self.args.seed), self.compute_loss_context_manager():
+        with own_randomness(self.args.seed), self.accelerator.autocast():
             for start in range(0, len(rows), self.args.per_device_eval_batch_size):
                 batch = rows[start : start + self.args.per_device_eval_batch_size]
                 implicit_B2, reward_B2 = self._two_answers(batch)

@@ -121,14 +121,8 @@ def orpo(folder: RunFolder, arguments: ORPOArguments) -> None:
         processing_class=tokenizer,
         peft_config=lora(arguments, "CAUSAL_LM"),
     )
-    judge = RankingJudge(
-        folder,
-        trainer.model,
-        held_out_rankings(folder, tokenizer, arguments.max_length),
-        tokenizer.pad_token_id,
-        2 * arguments.per_device_train_batch_size,
-        per_token=True,
-    )
+    rankings = held_out_rankings(folder, tokenizer, arguments.max_length)
+    judge = RankingJudge(folder, trainer, rankings, 2 * arguments.per_device_train_batch_size, per_token=True)
     shown = held_out if len(held_out) else training
     samples = Samples(folder, trainer.model, tokenizer, shown["prompt"])
 
