@@ -119,5 +119,6 @@ def _say_alive(pipe: int, ended: threading.Event) -> None:
             os.write(pipe, b".")
 
 
-def recipe_command(module: str, folder: Path) -> list[str]:
-    return [sys.executable, "-m", module, str(folder)]
+def recipe_command(module: str, folder: Path, processes: int = 1) -> list[str]:
+    launcher = ["training.recipes.launch", str(processes)] if processes > 1 else []
+    return [sys.executable, "-m", *launcher, module, str(folder)]

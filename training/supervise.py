@@ -102,7 +102,7 @@ def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool
     events = EventCopy(run, folder / "events.jsonl")
     with log.open("a") as file:
         file.write(f"== attempt {run.attempt}, {timezone.now():%Y-%m-%d %H:%M:%S} UTC\n")
-    command, secrets = process.recipe_command(METHODS[run.method].module, folder), judge_environment(run)
+    command, secrets = _command(run, folder), judge_environment(run)
     try:
         with started(command, log=log, lock=lock, secrets=secrets) as child:
             asked = _watch(run, child, events, shutting_down)
@@ -124,6 +124,10 @@ def _attempt(run: Run, folder: Path, lock: int, shutting_down: Callable[[], bool
     else:
         _succeed(run, folder)
     return False
+
+
+def _command(run: Run, folder: Path) -> list[str]:
+    return process.recipe_command(METHODS[run.method].module, folder, int(run.arguments.get("num_processes", 1)))
 
 
 def _watch(run: Run, child: Child, events: EventCopy, shutting_down: Callable[[], bool]) -> str:

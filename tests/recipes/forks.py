@@ -82,7 +82,8 @@ class ForkServer:
         self.path = f"{self.folder.name}/socket"
         self.server: subprocess.Popen[bytes] | None = None
 
-    def start(self, method: str, run: Path, environment: dict[str, str], log: Path) -> Forked:
+    def start(self, method: str, run: Path, environment: dict[str, str], log: Path, *before: str) -> Forked:
+        """`before` are arguments of the command line that come before the run's folder."""
         if self.server is None:
             # It inherits nothing of the session but a pipe, whose end tells it that the tests are over.
             self.server = subprocess.Popen(
@@ -92,7 +93,7 @@ class ForkServer:
                 env=os.environ | environment,
             )
         connection = self._connect()
-        request = {"method": method, "run": str(run), "environment": environment, "log": str(log)}
+        request = {"method": method, "arguments": [*before, str(run)], "environment": environment, "log": str(log)}
         connection.sendall(json.dumps(request).encode() + b"\n")
         return Forked(connection)
 
@@ -142,7 +143,7 @@ def serve(path: str) -> None:
             waiting[pid] = connection
 
 
-def become(connection: socket.socket, method: str, run: str, environment: dict[str, str], log: str) -> None:
+def become(connection: socket.socket, method: str, arguments: list[str], environment: dict[str, str], log: str) -> None:
     """Turn this fork into the recipe's process. Never returns."""
     code = 1
     try:
@@ -153,7 +154,7 @@ def become(connection: socket.socket, method: str, run: str, environment: dict[s
         for source, target in ((nothing, 0), (output, 1), (output, 2)):
             os.dup2(source, target)
         os.environ.update(environment)
-        sys.argv = [method, run]
+        sys.argv = [method, *arguments]
         runpy.run_module(f"training.recipes.{method}", run_name="__main__")
         code = 0
     except SystemExit as leaving:

@@ -19,7 +19,7 @@ SCRIPT = "tests.training.script_recipe"
 
 def main() -> None:
     command = process.recipe_command
-    process.recipe_command = lambda module, folder: command(SCRIPT, folder)
+    process.recipe_command = lambda module, folder, *_: command(SCRIPT, folder)
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     supervise.attempt_run(int(sys.argv[1]), shutting_down=lambda: bool(asked))

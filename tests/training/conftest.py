@@ -41,7 +41,7 @@ def quick(settings, monkeypatch) -> None:
 def script_recipe(quick, monkeypatch) -> None:
     """Runs that this process supervises start the script recipe."""
     command = process.recipe_command
-    monkeypatch.setattr(process, "recipe_command", lambda module, folder: command(attempt.SCRIPT, folder))
+    monkeypatch.setattr(process, "recipe_command", lambda module, folder, *_: command(attempt.SCRIPT, folder))
 
 
 def make_checkpoint(project: Project, folder: Path, name: str = "base", **fields: Any) -> Checkpoint:

@@ -21,26 +21,24 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, set_seed
 from trl import DPOConfig, DPOTrainer
 
+from training.recipes import ranks
 from training.recipes.arguments import DPOArguments
 from training.recipes.data import load_rankings
-from training.recipes.listwise import RankingCollator, agreement, pair_metrics
+from training.recipes.listwise import RankingCollator, WholeRankings, agreement, pair_metrics
 from training.recipes.losses import preference_loss
 from training.recipes.models import load_causal_lm, load_tokenizer, lora
 from training.recipes.packing import model_inputs, sharing, sum_completions
 from training.recipes.run_folder import RunFolder, main
-from training.recipes.training import FiniteLoss, RunEvents, Samples, configure, save_checkpoint, train
+from training.recipes.training import RunEvents, Samples, configure, save_checkpoint, train
 
 
-class ListwiseDPOTrainer(FiniteLoss, DPOTrainer):
-    """Takes what data.load_rankings gives, and a RankingCollator. With precompute_ref_log_probs=True, as here, TRL asks for the
-    reference's log-probabilities while the model is still the untrained policy (LoRA: its adapter does nothing yet)."""
+class ListwiseDPOTrainer(WholeRankings, DPOTrainer):
+    """With precompute_ref_log_probs=True, as here, TRL asks for the reference's log-probabilities while the model is still the untrained
+    policy (LoRA: its adapter does nothing yet)."""
 
     def __init__(self, *args: Any, reference_file: Path | None = None, **kwargs: Any) -> None:
         self.reference_file = reference_file  # keeps them between attempts
         super().__init__(*args, **kwargs)
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["ids", "prompt_length", "ranks", "weight", "reference"]
@@ -49,7 +47,7 @@ class ListwiseDPOTrainer(FiniteLoss, DPOTrainer):
         kept = load_file(self.reference_file) if self.reference_file and self.reference_file.is_file() else {}
         if name not in kept:
             kept[name] = torch.tensor([one for ranking in self.log_probs_all(dataset) for one in ranking])
-            if self.reference_file:
+            if self.reference_file and ranks.is_first():
                 partial = self.reference_file.with_suffix(".partial")
                 save_file(kept, partial)
                 partial.rename(self.reference_file)
@@ -80,22 +78,9 @@ class ListwiseDPOTrainer(FiniteLoss, DPOTrainer):
         output = model(**model_inputs(inputs), labels=labels_NT, fused_lm_head=True)
         return sum_completions(output.log_probs.float(), inputs)
 
-    @torch.no_grad()
     def log_probs_all(self, dataset: Dataset) -> list[list[float]]:
         """The log-probabilities of each ranking's completions, in the dataset's order."""
-        self.model.eval()
-        log_probs = []
-        for start in range(0, len(dataset), self.args.per_device_eval_batch_size):
-            rankings = [
-                dataset[at] for at in range(start, min(start + self.args.per_device_eval_batch_size, len(dataset)))
-            ]
-            batch = {name: value.to(self.model.device) for name, value in self.data_collator(rankings).items()}
-            with self.compute_loss_context_manager():
-                flat_N = self.log_probs(self.model, batch).tolist()
-            for ranking in rankings:
-                log_probs.append(flat_N[: len(ranking["ids"])])
-                flat_N = flat_N[len(ranking["ids"]) :]
-        return log_probs
+        return self.of_all(dataset, self.log_probs)
 
 
 def dpo(folder: RunFolder, arguments: DPOArguments) -> None:

@@ -6,16 +6,20 @@ K−1 times; kept whole, once. Loss and gradient are the same (tests/recipes/tes
 Shapes: B rankings, N completions of all of them, T tokens, P pairs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch.nn.functional import softplus
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
+from training.recipes import ranks
 from training.recipes.packing import cost, pack
+from training.recipes.training import FiniteLoss
 
 
 def pairs_of(ranks: Sequence[int], ties: str) -> list[tuple[int, int, float]]:
@@ -99,6 +103,43 @@ class RankingCollator:
         if "reference" in rankings[0]:
             batch["reference"] = torch.tensor([one for ranking in rankings for one in ranking["reference"]])
         return batch
+
+
+class WholeRankings(FiniteLoss):
+    """For TRL's trainers of preferences: takes what data.load_rankings gives, and a RankingCollator."""
+
+    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
+        return dataset
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """TRL logs what the trainer has gathered in `_metrics`: here the mean over all ranks."""
+        gathered = self._metrics["train" if self.model.training else "eval"]  # type: ignore[attr-defined]
+        everywhere = ranks.gather(dict(gathered))
+        for name in sorted({name for one in everywhere for name in one}):
+            gathered[name] = [value for one in everywhere for value in one.get(name, ())]
+        super().log(logs, start_time)  # type: ignore[misc]
+
+    @torch.no_grad()
+    def of_all(
+        self, dataset: Dataset, values: Callable[[PreTrainedModel, dict[str, torch.Tensor]], torch.Tensor]
+    ) -> list[list[float]]:
+        """`values(model, batch)`, one number for each completion, of all rankings in the dataset's order. Ranks share the work."""
+        model, size = self.model, self.args.per_device_eval_batch_size  # type: ignore[attr-defined]
+        model.eval()
+        said: list[list[float]] = []
+        for start in range(ranks.rank() * size, len(dataset) + ranks.rank() * size, ranks.count() * size):
+            mine = [dataset[at] for at in range(start, min(start + size, len(dataset)))]
+            # A rank that has none left goes along: sharded weights are gathered by all.
+            collated = self.data_collator(mine or [dataset[0]])  # type: ignore[attr-defined]
+            batch = {name: value.to(model.device) for name, value in collated.items()}
+            with self.accelerator.autocast():  # type: ignore[attr-defined]  # as in training
+                flat_N = values(model, batch).tolist()
+            part = []
+            for ranking in mine:
+                part.append(flat_N[: len(ranking["ids"])])
+                flat_N = flat_N[len(ranking["ids"]) :]
+            said += [one for each in ranks.gather(part) for one in each]
+        return said
 
 
 def bradley_terry(scores_N: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -25,26 +25,21 @@ from trl import RewardConfig, RewardTrainer
 
 from training.recipes.arguments import RewardArguments
 from training.recipes.data import load_rankings
-from training.recipes.listwise import RankingCollator, agreement, bradley_terry, pair_metrics
+from training.recipes.listwise import RankingCollator, WholeRankings, agreement, bradley_terry, pair_metrics
 from training.recipes.losses import plackett_luce
 from training.recipes.models import load_tokenizer, lora, make_reward_model
 from training.recipes.packing import model_inputs, sharing
 from training.recipes.run_folder import RunFailed, RunFolder, main
-from training.recipes.training import FiniteLoss, RunEvents, configure, prefixed, save_checkpoint, train
+from training.recipes.training import RunEvents, configure, prefixed, save_checkpoint, train
 
 WATCHDOG = "watchdog"  # the name of the second result
 FEW = 100  # rankings in a half, under which a note warns
 
 
-class ListwiseRewardTrainer(FiniteLoss, RewardTrainer):
-    """Takes what data.load_rankings gives, and a RankingCollator."""
-
+class ListwiseRewardTrainer(WholeRankings, RewardTrainer):
     def __init__(self, *args: Any, loss_type: str = "bradley_terry", **kwargs: Any) -> None:
         self.listwise_loss = {"bradley_terry": bradley_terry, "plackett_luce": plackett_luce}[loss_type]
         super().__init__(*args, **kwargs)
-
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["ids", "prompt_length", "ranks", "weight"]
@@ -74,22 +69,9 @@ class ListwiseRewardTrainer(FiniteLoss, RewardTrainer):
         scores_N: torch.Tensor = scores_N1.squeeze(-1).float()
         return scores_N
 
-    @torch.no_grad()
     def score_all(self, dataset: Dataset) -> list[list[float]]:
         """The scores of each ranking's completions, in the dataset's order."""
-        self.model.eval()
-        scores = []
-        for start in range(0, len(dataset), self.args.per_device_eval_batch_size):
-            rankings = [
-                dataset[at] for at in range(start, min(start + self.args.per_device_eval_batch_size, len(dataset)))
-            ]
-            batch = {name: value.to(self.model.device) for name, value in self.data_collator(rankings).items()}
-            with self.compute_loss_context_manager():
-                flat_N = self.scores(self.model, batch).tolist()
-            for ranking in rankings:
-                scores.append(flat_N[: len(ranking["ids"])])
-                flat_N = flat_N[len(ranking["ids"]) :]
-        return scores
+        return self.of_all(dataset, self.scores)
 
 
 def reward(folder: RunFolder, arguments: RewardArguments) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -17,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from training.recipes import ranks
 from training.recipes.arguments import Arguments, InvalidArguments, parse_arguments
 
 INTERRUPTED = 75  # EX_TEMPFAIL: stopped by SIGTERM, may be started again
+FAILED = "failed"  # the file by which the first of several ranks to fail says that it has spoken
 NO_SPACE = 74  # EX_IOERR: the one cause that may leave no room for the event that names it
 
 Messages = list[dict[str, str]]
@@ -62,32 +65,62 @@ class RunFolder:
         return self.path / (f"checkpoint-{output}" if output else "checkpoint")
 
     def event(self, kind: str, **values: Any) -> None:
-        """Appends one event as a single write, so that whoever tails the file sees whole lines."""
+        """Appends one event as a single write, so that whoever tails the file sees whole lines. The first rank speaks for all."""
+        if ranks.is_first():
+            self._append(kind, values)
+
+    def error(self, cause: str, message: str) -> None:
+        """The event that says why the run failed. Of several ranks the first to fail is heard: the others fail of its end."""
+        if ranks.count() > 1:
+            try:
+                (self.path / FAILED).touch(exist_ok=False)
+            except FileExistsError:
+                return
+        self._append("error", {"cause": cause, "message": message})
+
+    def _append(self, kind: str, values: dict[str, Any]) -> None:
         line = json.dumps({"kind": kind, "time": time.time(), **values}, ensure_ascii=False, allow_nan=False)
         with (self.path / "events.jsonl").open("ab", buffering=0) as file:
             file.write(line.encode("utf-8", "replace") + b"\n")
 
     def note(self, message: str) -> None:
-        print(message, flush=True)
-        self.event("note", message=message)
+        if ranks.is_first():
+            print(message, flush=True)
+            self.event("note", message=message)
 
     @contextlib.contextmanager
     def saving_checkpoint(self, output: str = "") -> Iterator[Path]:
         """A folder that becomes `checkpoint/` once it is whole: a kill in between leaves no half-written weights."""
         final = self.checkpoint(output)
         partial = final.with_suffix(".partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+        if ranks.is_first():
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir()
+        ranks.wait()
         yield partial
-        shutil.rmtree(final, ignore_errors=True)
-        partial.rename(final)
+        ranks.wait()
+        if ranks.is_first():
+            shutil.rmtree(final, ignore_errors=True)
+            partial.rename(final)
 
     def save_result(self, metrics: dict[str, Any], *, is_adapter: bool = False, **more: Any) -> None:
         """`outputs` in `more` maps the name of each further checkpoint to its metrics."""
+        if not ranks.is_first():
+            return
         partial = self.path / "result.json.partial"
-        content = {"metrics": finite(metrics), "is_adapter": is_adapter, **more}
+        content = {
+            "metrics": finite(metrics), "is_adapter": is_adapter, "peak_memory_bytes": peak_memory(), **more
+        }  # fmt: skip
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         partial.rename(self.path / "result.json")
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has held at once: on its accelerator if it used one, else in main memory."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
+        return int(torch.cuda.max_memory_allocated())
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def finite(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -112,10 +145,13 @@ def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
         sys.exit(f"usage: python -m training.recipes.{method} RUN_DIR, a folder with an args.json")
     # Outside the training loop there is nothing to save, so leaving at once loses nothing.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED))
+    ranks.die_with_launcher()
+    ranks.take_one_device()
     path = Path(sys.argv[1]).resolve()
     folder = RunFolder(path, inputs={})
     try:
-        drop_partial_line(path / "events.jsonl")
+        if ranks.is_first():
+            drop_partial_line(path / "events.jsonl")
         arguments, folder = _read_args(path, method)
         recipe(folder, arguments)
     except Exception as error:
@@ -123,7 +159,7 @@ def main(method: str, recipe: Callable[[RunFolder, Any], None]) -> NoReturn:
         with contextlib.suppress(OSError):
             traceback.print_exc()
         with contextlib.suppress(OSError):
-            folder.event("error", cause=cause, message=message)
+            folder.error(cause, message)
         sys.exit(NO_SPACE if cause == "disk_full" else 1)
     finally:
         _let_go_of_the_log()

@@ -27,6 +27,7 @@ from transformers import (
 )
 
 from training.recipes import arguments as ours
+from training.recipes import ranks
 from training.recipes.models import bf16_is_fast
 from training.recipes.run_folder import INTERRUPTED, Messages, RunFailed, RunFolder, finite
 from training.recipes.sampling import Settings, TransformersSampler
@@ -129,11 +130,14 @@ class RunEvents(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
             self._progress(state)
-        if self.stop:
-            raise Stopping
+        self._leave_together()
 
     def on_prediction_step(self, *_: Any, **__: Any) -> None:
-        if self.stop:
+        self._leave_together()
+
+    def _leave_together(self) -> None:
+        """SIGTERM finds the ranks in different steps: all of them leave after the same one."""
+        if ranks.any_rank(self.stop):
             raise Stopping
 
     def on_log(
@@ -198,12 +202,14 @@ def train(trainer: Trainer, folder: RunFolder, events: RunEvents) -> None:
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except Stopping:
+        ranks.wait()
         if not is_whole(saves / f"checkpoint-{trainer.state.global_step}"):
             trainer._save_checkpoint(trainer.model, trial=None)
+        ranks.wait()
         folder.note(f"Stopped at step {trainer.state.global_step}; the run can go on from here.")
         sys.exit(INTERRUPTED)
     signal.signal(signal.SIGTERM, leave_at_once)
-    if events.stop:
+    if ranks.any_rank(events.stop):
         sys.exit(INTERRUPTED)
 
 
@@ -216,11 +222,12 @@ def evaluate(trainer: Trainer) -> dict[str, float]:
 def last_whole_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that can be resumed from. A kill may leave a newer one half-written: it is deleted."""
     steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for checkpoint in steps:
-        if is_whole(checkpoint):
-            return checkpoint
-        shutil.rmtree(checkpoint)
-    return None
+    whole = next((checkpoint for checkpoint in steps if is_whole(checkpoint)), None)
+    ranks.wait()
+    if ranks.is_first():
+        for checkpoint in steps[: steps.index(whole) if whole else None]:
+            shutil.rmtree(checkpoint)
+    return whole
 
 
 def is_whole(checkpoint: Path) -> bool:
@@ -232,7 +239,10 @@ def is_whole(checkpoint: Path) -> bool:
                 pass
     except (OSError, ValueError, SafetensorError):
         return False
-    return all(zipfile.is_zipfile(file) for file in (checkpoint / "optimizer.pt", checkpoint / "scheduler.pt"))
+    # One process and DDP save optimizer.pt, FSDP optimizer.bin or a folder, DeepSpeed global_stepN/ with the schedule in it.
+    saved = [file for name in ("optimizer.pt", "optimizer.bin", "scheduler.pt") if (file := checkpoint / name).exists()]
+    sharded = [*checkpoint.glob("optimizer_*"), *checkpoint.glob("global_step*")]
+    return all(map(zipfile.is_zipfile, saved)) and (len(saved) == 2 or bool(sharded))
 
 
 def save_checkpoint(trainer: Trainer, folder: RunFolder, files: dict[str, str] | None = None, output: str = "") -> None:
@@ -244,7 +254,8 @@ def save_checkpoint(trainer: Trainer, folder: RunFolder, files: dict[str, str] |
         raise_nan(trainer.state.global_step)
     with folder.saving_checkpoint(output) as path:
         trainer.save_model(str(path))
+        ranks.wait()
         (path / "training_args.bin").unlink(missing_ok=True)  # a pickle; args.json says the same
         (path / "README.md").unlink(missing_ok=True)  # an empty model card that names this machine's paths
-        for name, content in (files or {}).items():
+        for name, content in (files or {}).items() if ranks.is_first() else ():
             (path / name).write_text(content)

@@ -58,6 +58,14 @@ class TrainerArguments(Arguments):
     per_device_train_batch_size: int = argument(
         4, _("Batch size"), _("Examples per step on each device."), minimum=1, maximum=1024
     )
+    num_processes: int = argument(
+        1,
+        _("Devices"),
+        _("GPUs of one worker that share each step, or processes where there is none. The batch size counts for each."),
+        minimum=1,
+        maximum=64,
+        advanced=True,
+    )
     gradient_accumulation_steps: int = argument(
         1, _("Batches per step"), _("Batches summed into one optimiser step."), minimum=1, maximum=1024, advanced=True
     )
