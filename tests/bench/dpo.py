@@ -13,23 +13,24 @@ from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from tests.bench.figures import Figure
-from tests.bench.reward import ROUNDS, encoded, pairs, ranking, settings, speedup, stepper
+from tests.bench.reward import CASES, Case, encoded, pairs, settings, speedup, stepper
 from tests.recipes.tiny import save_tiny_model
 from training.recipes.dpo import ListwiseDPOTrainer
 from training.recipes.listwise import RankingCollator
 from training.recipes.models import load_causal_lm
+from training.recipes.packing import breadth
 
 
 def run() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = save_tiny_model(Path(folder, "model"), hidden=384, layers=6)
-        return [measure(path, k) for k in (4, 8)]
+        return [measure(path, case) for case in CASES]
 
 
-def measure(path: Path, k: int) -> Figure:
+def measure(path: Path, case: Case) -> Figure:
     tokenizer = AutoTokenizer.from_pretrained(path)
-    rows = [ranking(number, k) for number in range(ROUNDS[k] + 1)]
     location = {"location": f"folder:{path}"}
+    rows, model = case.rankings(), load_causal_lm(location)
     # Neither trainer's own pass over the dataset is timed: `before` below repeats it for each batch.
     config = DPOConfig(**settings(path), precompute_ref_log_probs=True)
     expanded = DPOTrainer(
@@ -39,9 +40,9 @@ def measure(path: Path, k: int) -> Figure:
         processing_class=tokenizer,
     )
     whole = ListwiseDPOTrainer(
-        load_causal_lm(location),
+        model,
         args=config,
-        data_collator=RankingCollator(tokenizer.pad_token_id, "drop"),
+        data_collator=RankingCollator(tokenizer.pad_token_id, "drop", breadth(model)),
         train_dataset=encoded(rows, tokenizer),
         processing_class=tokenizer,
     )
@@ -56,8 +57,8 @@ def measure(path: Path, k: int) -> Figure:
 
     return speedup(
         "dpo",
-        k,
-        stepper(expanded, k * (k - 1) // 2, expanded_reference),
+        case,
+        stepper(expanded, case.k * (case.k - 1) // 2, expanded_reference),
         stepper(whole, 1, whole_reference),
         "TRL DPOTrainer on all pairs",
     )

@@ -1,8 +1,9 @@
 """Training a reward model on whole rankings against TRL's RewardTrainer on the expanded pairs of the same rankings.
 
 A Llama of 14 million parameters made in code (a run's time is in the matrix products of its layers, whatever their size; it
-leaves room for several rounds), prompts of some 40 and answers of some 120 tokens, one ranking a step, optimiser included.
-Steps of both are interleaved; a figure is the median of the rounds' ratios.
+leaves room for several rounds), prompts of some 40 and answers of some 120 tokens, or prompts of 512 and answers of 96; one ranking a
+step, optimiser included. Completions share their prompt's tokens where that pays off, as in a run. Steps of both are interleaved; a
+figure is the median of the rounds' ratios.
 """
 
 import random
@@ -10,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +25,41 @@ from tests.recipes.tiny import WORDS, save_tiny_model
 from training.recipes.data import encode
 from training.recipes.listwise import RankingCollator, pairs_of
 from training.recipes.models import bf16_is_fast, make_reward_model
+from training.recipes.packing import breadth
 from training.recipes.reward import ListwiseRewardTrainer
 
-ROUNDS = {4: 5, 8: 3}
+
+@dataclass(frozen=True)
+class Case:
+    """Rankings of `k` completions, and how often they are measured. Words have four tokens each, the space after them included."""
+
+    name: str
+    k: int
+    rounds: int
+    prompt_words: int = 5
+    answer_words: tuple[int, int] = (28, 33)
+
+    def rankings(self) -> list[dict[str, Any]]:
+        return [ranking(number, self) for number in range(self.rounds + 1)]
+
+
+CASES = (
+    Case("k4", 4, 5),
+    Case("k8", 8, 3),
+    Case("k4_prompt512", 4, 3, prompt_words=123, answer_words=(22, 26)),
+    Case("k8_prompt512", 8, 2, prompt_words=123, answer_words=(22, 26)),
+)
 
 
 def run() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         path = save_tiny_model(Path(folder, "model"), hidden=384, layers=6)
-        return [measure(path, k) for k in (4, 8)]
+        return [measure(path, case) for case in CASES]
 
 
-def measure(path: Path, k: int) -> Figure:
+def measure(path: Path, case: Case) -> Figure:
     tokenizer = AutoTokenizer.from_pretrained(path)
-    rows = [ranking(number, k) for number in range(ROUNDS[k] + 1)]
+    rows, model = case.rankings(), make_reward_model({"location": f"folder:{path}"})
     config = RewardConfig(**settings(path))
     expanded = RewardTrainer(
         make_reward_model({"location": f"folder:{path}"}),
@@ -45,21 +68,22 @@ def measure(path: Path, k: int) -> Figure:
         processing_class=tokenizer,
     )
     whole = ListwiseRewardTrainer(
-        make_reward_model({"location": f"folder:{path}"}),
+        model,
         args=config,
-        data_collator=RankingCollator(tokenizer.pad_token_id, "drop"),
+        data_collator=RankingCollator(tokenizer.pad_token_id, "drop", breadth(model)),
         train_dataset=encoded(rows, tokenizer),
         processing_class=tokenizer,
     )
-    return speedup(
-        "reward", k, stepper(expanded, k * (k - 1) // 2), stepper(whole, 1), "TRL RewardTrainer on all pairs"
-    )
+    pairs_each = case.k * (case.k - 1) // 2
+    return speedup("reward", case, stepper(expanded, pairs_each), stepper(whole, 1), "TRL RewardTrainer on all pairs")
 
 
-def speedup(name: str, k: int, expanded: Callable[[int], None], whole: Callable[[int], None], against: str) -> Figure:
+def speedup(
+    name: str, case: Case, expanded: Callable[[int], None], whole: Callable[[int], None], against: str
+) -> Figure:
     """Both take step number n on ranking n. The first round warms up and does not count."""
     ratios, seconds = [], []
-    for number in range(ROUNDS[k] + 1):
+    for number in range(case.rounds + 1):
         began = time.perf_counter()
         expanded(number)
         between = time.perf_counter()
@@ -67,8 +91,8 @@ def speedup(name: str, k: int, expanded: Callable[[int], None], whole: Callable[
         seconds.append(time.perf_counter() - between)
         ratios.append((between - began) / seconds[-1])
     rate, ratio = 1 / statistics.median(seconds[1:]), statistics.median(ratios[1:])
-    print(f"{name} K={k}: {rate:.2f} rankings/s on whole rankings, {ratio:.2f} times those on pairs", flush=True)
-    return Figure.from_rounds(f"{name}_speedup_k{k}", ratios[1:], "x", against)
+    print(f"{name} {case.name}: {rate:.2f} rankings/s on whole rankings, {ratio:.2f} times those on pairs", flush=True)
+    return Figure.from_rounds(f"{name}_speedup_{case.name}", ratios[1:], "x", against)
 
 
 def stepper(trainer: Any, batch_size: int, before: Callable[[Any], None] | None = None) -> Callable[[int], None]:
@@ -101,13 +125,13 @@ def settings(path: Path) -> dict[str, Any]:
     }
 
 
-def ranking(number: int, k: int) -> dict[str, Any]:
+def ranking(number: int, case: Case) -> dict[str, Any]:
     choose = random.Random(number)
     text = lambda words: " ".join(choose.choice(WORDS) for _ in range(words))  # noqa: E731
     return {
-        "prompt": [{"role": "user", "content": text(5)}],
-        "completions": [text(choose.randint(28, 33)) for _ in range(k)],
-        "ranks": choose.sample(range(1, k + 1), k),
+        "prompt": [{"role": "user", "content": text(case.prompt_words)}],
+        "completions": [text(choose.randint(*case.answer_words)) for _ in range(case.k)],
+        "ranks": choose.sample(range(1, case.k + 1), case.k),
     }
 
 
