@@ -14,6 +14,7 @@ Shapes: N completions, T tokens of prompt and completion, V tokens of the vocabu
 """
 
 import contextlib
+import hashlib
 import json
 import shutil
 import time
@@ -69,6 +70,7 @@ class Watch(TrainerCallback):
         self.prompts: list[Messages] = rows["prompt"]
         self.references: list[str] = rows["reference"]
         self.functions, self.weights = list(functions), list(weights)
+        self.digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
         self.watchdog = reward_model.load(folder, ROLE) if ROLE in folder.inputs else None
         self.looks: list[Look] = []
         self.texts: list[list[str]] = []  # of each look, of the shown prompts
@@ -280,19 +282,29 @@ class Watch(TrainerCallback):
     def _remember(self, look: Look, texts: list[str], metrics: dict[str, float]) -> None:
         self.place.mkdir(parents=True, exist_ok=True)
         watchdog = None if look.watchdog is None else look.watchdog.tolist()
-        content = {"step": look.step, "proxy": look.proxy.tolist(), "watchdog": watchdog, "kl": look.kl, "texts": texts}
+        content = {
+            "step": look.step,
+            "proxy": look.proxy.tolist(),
+            "watchdog": watchdog,
+            "kl": look.kl,
+            "texts": texts,
+            "prompts": self.digest,
+        }
         partial = self.place / "look.partial"
         partial.write_text(json.dumps(content, ensure_ascii=False))
         partial.rename(self.place / f"look-{look.step}.json")
 
     def _recall(self, step: int) -> None:
-        """The looks up to the step that this attempt starts from; those beyond it will be taken again."""
+        """The looks up to the step that this attempt starts from; those beyond it will be taken again.
+
+        A run that repeats an earlier one may find other prompts by now: looks at those do not compare, and it begins anew.
+        """
         for path in self.place.glob("*-*"):
             if int(path.stem.rpartition("-")[2]) > step or step == 0:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         found = [json.loads(path.read_text()) for path in self.place.glob("look-*.json")]
         self.looks, self.texts = [], []
-        for one in sorted(found, key=lambda one: one["step"]):
+        for one in sorted((one for one in found if one["prompts"] == self.digest), key=lambda one: one["step"]):
             watchdog = None if one["watchdog"] is None else np.array(one["watchdog"])
             self.looks.append(Look(one["step"], np.array(one["proxy"]), watchdog, one["kl"]))
             self.texts.append(one["texts"])
@@ -352,9 +364,9 @@ def divergence(
         # The logits at a place foretell the next token.
         foretelling_NT = (places_T >= starts_N1 - 1) & (places_T < ends_N1 - 1)
         inputs = [tensor.to(model.device) for tensor in (ids_NT, (places_T < ends_N1).long(), foretelling_NT)]
-        ours_MV = log_probs(model, *inputs, temperature)
+        ours_MV = log_probs(model, *inputs, temperature=temperature)
         with without_training():
-            theirs_MV = log_probs(reference, *inputs, temperature)
+            theirs_MV = log_probs(reference, *inputs, temperature=temperature)
         probabilities_MV = ours_MV.exp()
         divergence += (probabilities_MV * (ours_MV - theirs_MV)).sum().item()
         entropy -= (probabilities_MV * ours_MV).sum().item()
@@ -363,7 +375,7 @@ def divergence(
 
 
 def log_probs(
-    model: Any, ids_NT: torch.Tensor, attention_NT: torch.Tensor, foretelling_NT: torch.Tensor, temperature: float
+    model: Any, ids_NT: torch.Tensor, attention_NT: torch.Tensor, foretelling_NT: torch.Tensor, *, temperature: float
 ) -> torch.Tensor:
     """Of each token of the vocabulary at each of the M places that foretell a token of a completion, (M, V)."""
     logits_NTV = model(input_ids=ids_NT, attention_mask=attention_NT, use_cache=False).logits

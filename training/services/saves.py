@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 REFERENCE = "reference.safetensors"
 EVALUATION = ("policy.jsonl", "samples.jsonl", "baseline.jsonl", "scores.jsonl", "verdicts.jsonl")
 PREPARED = "prepared"
+# What a watched run has seen so far; and the saves of the second half where a reward model learns beside its watchdog.
+WATCH, WATCHDOG = "trainer/watch", "trainer/watchdog"
 
 
 def take_over_saves(earlier: Path, folder: Path) -> int | None:
@@ -27,6 +29,10 @@ def take_over_saves(earlier: Path, folder: Path) -> int | None:
     checkpoint = newest_whole_checkpoint(earlier / "trainer")
     if checkpoint is not None:
         _link_folder(checkpoint, folder / "trainer" / checkpoint.name)
+        if (earlier / WATCH).is_dir():
+            _link_folder(earlier / WATCH, folder / WATCH)
+        if half := newest_whole_checkpoint(earlier / WATCHDOG):
+            _link_folder(half, folder / WATCHDOG / half.name)
         return _step(checkpoint)
     if steps := _take_over_evaluation(earlier, folder):
         return steps

@@ -14,7 +14,7 @@ from annotate.access import ProjectRequest, Role, member_required
 from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.forms import RunFilterForm, RunForm
-from training.models import Checkpoint, Run
+from training.models import Run
 from training.recipes.arguments import METHODS, InvalidArguments, Method
 from training.services.checkpoints import promoted_checkpoint, watchdog_of
 from training.services.estimates import estimate_run
@@ -134,10 +134,8 @@ def _initial(request: HttpRequest, project: Project, method: str, promoted: Any)
         asked = request.GET.get(role, "")
         if asked.isdecimal():
             initial[role] = int(asked)
-        elif role == "watchdog" and (
-            sibling := watchdog_of(Checkpoint.objects.filter(project=project, pk=initial.get("reward_model")).first())
-        ):
-            initial[role] = sibling
+        elif role == "watchdog" and "reward_model" in initial:
+            initial[role] = watchdog_of(project.checkpoints.filter(pk=initial["reward_model"]).first())
         elif wanted.required:
             newest = project.checkpoints.filter(kind=wanted.kind).order_by("-pk").first()
             initial[role] = promoted if promoted and promoted.kind == wanted.kind else newest
