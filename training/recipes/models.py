@@ -74,7 +74,8 @@ def load_causal_lm(model: Model, dtype: torch.dtype = torch.float32) -> PreTrain
     if "base" not in model:
         return _load(AutoModelForCausalLM, resolve(model), dtype=dtype, use_safetensors=True)
     adapted = _load(PeftModel, resolve(model), model=load_causal_lm(model["base"]), use_safetensors=True)
-    return adapted.merge_and_unload().to(dtype)
+    # PEFT has frozen what the adapter stood on.
+    return adapted.merge_and_unload().to(dtype).requires_grad_(True)
 
 
 def make_reward_model(model: Model) -> PreTrainedModel:
