@@ -11,6 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import override
 
 from annotate.jobs import Job, wake
 from annotate.models import DatasetVersion, Project, Ranking, User, record
@@ -268,7 +269,8 @@ def _start_stage(pipeline_run: PipelineRun, stage: Stage, stages: dict[str, Stag
     row = stages[stage.name]
     row.state, row.error = StageRun.State.RUNNING, ""
     try:
-        with transaction.atomic():
+        # What is stored is stored in English, whoever's page this happens on.
+        with transaction.atomic(), override("en"):
             if stage.method == DATASET:
                 row.dataset_version = _freeze(pipeline_run, stage, user)
             elif stage.method == PROMOTE:
