@@ -140,7 +140,11 @@ def _pairs(row: Row, shape: str, *, is_plain: bool) -> Iterator[Row]:
 def _sft(version: DatasetVersion, split: str) -> Iterator[list[Row]]:
     for rows in stored_rows(version, "demonstrations.parquet", split):
         yield [
-            {"prompt": row["prompt"], "completion": _assistant(row["completion"]), **_weight(version, {"weight": 1.0})}
+            {
+                "prompt": row["prompt"],
+                "completion": _assistant(_written(version, row)),
+                **_weight(version, {"weight": 1.0}),
+            }
             for row in rows
         ]
     for rows in stored_rows(version, "rankings.parquet", split):
@@ -154,6 +158,14 @@ def _sft(version: DatasetVersion, split: str) -> Iterator[list[Row]]:
             # A ranking that ties all has no best.
             if row["verdict"] == "ranked" and max(row["ranks"]) > 1
         ]
+
+
+def _written(version: DatasetVersion, row: Row) -> str:
+    """What a model wrote is imitated with its reasoning; people's answers stand alone."""
+    if version.origin and row["reasoning"]:
+        return f"<think>\n{row['reasoning']}\n</think>\n\n{row['completion']}"
+    text: str = row["completion"]
+    return text
 
 
 def _names(version: DatasetVersion, shape: str) -> list[str]:

@@ -137,6 +137,8 @@ def freeze_examples(
     with _writer(folder / "demonstrations.parquet", MADE) as writer:
         while chunk := list(islice(rows, CHUNK)):
             for row in chunk:
+                if row["split"] not in ("train", "test") or any(value is None for value in row.values()):
+                    raise ValueError(f"the example of prompt {row['prompt_id']} has empty or unknown values")
                 counts["demonstrations"] += 1
                 counts[f"{row['split']}_demonstrations"] += 1
                 has_turns = has_turns or len(row["prompt"]) > 1
