@@ -67,8 +67,8 @@ class Watch(TrainerCallback):
     ) -> None:
         self.folder, self.arguments, self.tokenizer = folder, arguments, tokenizer
         rows = prompts.select(range(min(len(prompts), arguments.watch_prompts)))
-        self.prompts: list[Messages] = rows["prompt"]
-        self.references: list[str] = rows["reference"]
+        self.prompts: list[Messages] = list(rows["prompt"])
+        self.references: list[str] = list(rows["reference"])
         self.functions, self.weights = list(functions), list(weights)
         self.digest = hashlib.sha256(json.dumps(self.prompts).encode()).hexdigest()
         self.watchdog = reward_model.load(folder, ROLE) if ROLE in folder.inputs else None
