@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 Total = Callable[[torch.Tensor], torch.Tensor]
+SAME = 1e-10  # a variance below this is rounding
 PENALTY_ERROR = 0.2  # the controller takes a divergence for at most this share above or below its target
 
 
@@ -93,9 +94,9 @@ def value_loss(
 def explained_variance(
     values_BT: torch.Tensor, returns_BT: torch.Tensor, mask_BT: torch.Tensor, total: Total = here
 ) -> float:
-    """1 − Var(R − V)/Var(R): 1 for a critic that knows the returns, 0 for one that says the same always; nan if all returns agree."""
+    """1 − Var(R − V)/Var(R): 1 for a critic that knows the returns, 0 for one that says the same always; nan if the returns agree."""
     unexplained, variance = (moments(each, mask_BT, total)[1] for each in (returns_BT - values_BT, returns_BT))
-    return (1 - unexplained / variance).item() if variance > 0 else float("nan")
+    return (1 - unexplained / variance).item() if variance > SAME else float("nan")
 
 
 @dataclass

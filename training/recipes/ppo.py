@@ -170,7 +170,8 @@ class PPOTrainer(Online, GRPOTrainer):
         divergence, counted = self._total(torch.stack([log_ratios_BT.sum(), mask_BT.any(1).float().sum()])).tolist()
         kl = divergence / max(counted, 1)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        metrics["kl"].append(kl)
+        if "ref_per_token_logps" in batch:
+            metrics["kl"].append(kl)
         metrics["explained_variance"].append(explained_variance(values_BT, returns_BT, mask_BT, self._total))
         if self.model.training:
             metrics["kl_coefficient"].append(self.penalty.coefficient)
@@ -215,8 +216,8 @@ class PPOTrainer(Online, GRPOTrainer):
             "policy_loss": policy_BT,
             "value_loss": value_BT,
             "entropy": entropy_BT,
-            "clip_fraction": policy_clipped_BT,
-            "value_clip_fraction": value_clipped_BT,
+            "clip_ratio/region_mean": policy_clipped_BT,
+            "clip_ratio/value": value_clipped_BT,
         }
         sums = self._total(torch.stack([mask_BT.sum(), *((each.detach() * mask_BT).sum() for each in told.values())]))
         means = dict(zip(told, (sums[1:] / sums[0].clamp(min=1)).tolist(), strict=True))
