@@ -35,6 +35,16 @@ CHOICES = {
     "middle": _("above the middle against below"),
     "ratings": _("by ratings"),
     "best_worst": _("best against worst"),
+    "reward_model": _("the reward model"),
+    "policy": _("the policy"),
+    "fixed": _("kept as it is"),
+    "adaptive": _("adapted to the target"),
+    "batch": _("over the batch"),
+    "group": _("within each group"),
+    "sequence": _("of the whole completion"),
+    "token": _("of each token"),
+    "colocate": _("in the run's own process"),
+    "server": _("on a server of its own"),
 }
 
 
@@ -80,19 +90,22 @@ class RunForm(forms.Form):
         )
 
     @property
+    def starting(self) -> list[BoundField]:
+        """What the run starts from: checkpoints and the dataset version."""
+        return [self[name] for name in self.fields if name in self.method.inputs or name == "dataset_version"]
+
+    @property
     def plain(self) -> list[BoundField]:
-        return [self[name] for name in self.fields if not self._is_advanced(name)]
+        shown = [self[item.name] for item in fields(self.method.arguments) if not item.metadata["advanced"]]
+        return sorted(shown, key=lambda field: not field.use_fieldset)  # what is rewarded comes first
 
     @property
     def advanced(self) -> list[BoundField]:
-        return [self[name] for name in self.fields if self._is_advanced(name)]
+        return [self[item.name] for item in fields(self.method.arguments) if item.metadata["advanced"]]
 
     @property
     def advanced_has_errors(self) -> bool:
         return any(field.errors for field in self.advanced)
-
-    def _is_advanced(self, name: str) -> bool:
-        return any(item.name == name and item.metadata["advanced"] for item in fields(self.method.arguments))
 
     def arguments(self) -> dict[str, Any]:
         """The arguments that are valid so far."""

@@ -17,7 +17,6 @@ from training.evaluation import told_of
 from training.forms import BaseModelForm, PromoteForm
 from training.metrics import final_figures
 from training.models import Checkpoint, Run
-from training.recipes.arguments import METHODS
 from training.services.checkpoints import add_base_model, promote, promoted_checkpoint
 from training.templatetags.runs import method_title
 
@@ -44,7 +43,6 @@ def checkpoints(request: ProjectRequest) -> HttpResponse:
     context = {
         "tree": _tree(list(rows), _roles(request)),
         "promoted": promoted_checkpoint(project),
-        "methods": METHODS.values(),
     }
     return render(request, "training/checkpoints.html", context)
 

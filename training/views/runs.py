@@ -15,7 +15,7 @@ from annotate.jobs import Job
 from annotate.models import DatasetVersion, Project
 from training.forms import RunFilterForm, RunForm
 from training.models import Run
-from training.recipes.arguments import METHODS, InvalidArguments, Method
+from training.recipes.arguments import FAMILIES, METHODS, InvalidArguments, Method
 from training.services.checkpoints import promoted_checkpoint, watchdog_of
 from training.services.estimates import estimate_run
 from training.services.runs import start_run
@@ -38,7 +38,7 @@ def runs(request: ProjectRequest) -> HttpResponse:
         "form": form,
         "page": page,
         "columns": compared_metrics(list(page)),
-        "methods": METHODS.values(),
+        "families": FAMILIES,
         "anything_moves": any(run.is_active for run in page),
         "filtered": bool(form.is_valid() and any(form.cleaned_data.values())),
         "page_query": "".join(f"{name}={value}&" for name, value in form.cleaned_data.items() if value)

@@ -24,6 +24,7 @@ from .sampling import GenerateArguments, RejectionSamplingArguments
 from .supervised import SFTArguments
 
 __all__ = [
+    "FAMILIES",
     "METHODS",
     "PACKAGED_MODELS",
     "SMOLLM2",
@@ -57,11 +58,14 @@ SMOLLM2 = "smollm2-135m-instruct"
 # Models that come from PyPI inside a package: the name in `pypi:NAME`, and what people read.
 PACKAGED_MODELS = {SMOLLM2: _("SmolLM2-135M-Instruct (Apache-2.0, about 540 MB once unpacked)")}
 
-METHODS = {
-    method.name: method
-    for family in (pretraining, supervised, preference, online, sampling, evaluation)
-    for method in family.METHODS
+# The methods in the order in which people choose among them.
+FAMILIES: dict[str, tuple[Method, ...]] = {
+    _("Learn from texts"): (*pretraining.METHODS, *supervised.METHODS),
+    _("Learn from rankings"): preference.METHODS,
+    _("Learn from rewards"): online.METHODS,
+    _("Write and measure"): (*sampling.METHODS, *evaluation.METHODS),
 }
+METHODS = {method.name: method for family in FAMILIES.values() for method in family}
 
 
 def parse_arguments(method: str, values: dict[str, Any]) -> Arguments:
