@@ -37,6 +37,15 @@ COMMON: Row = {
 }
 RANKINGS = [planted_ranking(number) for number in range(40)]
 DEMONSTRATIONS = [planted_demonstration(number) for number in range(40)]
+# A sampling serves several steps, so that stops and kills fall in between.
+ONLINE: Row = {
+    "rewards": {"letters": 1.0},
+    "num_generations": 2,
+    "max_completion_length": 4,
+    "max_length": 64,
+    "eval_prompts": 4,
+    "watch_steps": 0,
+}
 CASES: dict[str, Row] = {
     "pretrain": {
         "data": {},
@@ -50,11 +59,15 @@ CASES: dict[str, Row] = {
     "sft": {"data": {"rankings": RANKINGS, "demonstrations": DEMONSTRATIONS}, **COMMON},
     "reward": {"data": {"rankings": RANKINGS}, **COMMON},
     "dpo": {"data": {"rankings": RANKINGS}, **COMMON},
-    "kto": {"data": {"rankings": RANKINGS}, **COMMON},
-    "orpo": {"data": {"rankings": RANKINGS}, **COMMON},
+    "kto": {"data": {"rankings": RANKINGS}, **COMMON, "desirable": "best", "per_device_train_batch_size": 2},
+    "orpo": {"data": {"rankings": RANKINGS}, **COMMON, "per_device_train_batch_size": 2},
+    "grpo": {"data": {"prompts": PROMPTS}, **COMMON, **ONLINE, "steps_per_generation": 3, "num_iterations": 2},
+    "rloo": {"data": {"prompts": PROMPTS}, **COMMON, **ONLINE, "num_iterations": 3},
     "online_dpo": {
         "data": {"prompts": PROMPTS},
         **COMMON,
+        "per_device_train_batch_size": 2,
+        "eval_prompts": 4,
         "rewards": {"vowels": 1.0},
         "max_completion_length": 4,
         "max_length": 64,
