@@ -26,7 +26,7 @@ def planted_evaluation(prompts: int = 60, seed: int = 0) -> dict[str, Any]:
             prompt = [{"role": "user", "content": f"What is {number} and {number}?"}]
             score = right + choose.gauss(0, 1) + 0.05 * len(text) / 13
             answers.append(
-                report.Answered(prompt, str(2 * number), ["maths"], text, len(text) // 4, True, right, score)
+                report.Answered(prompt, str(2 * number), ["maths"], text, text, len(text) // 4, True, right, score)
             )
         return answers
 

@@ -239,6 +239,7 @@ def _answered(question: Question, written: Row, scored: Row | None, verifier: Ma
         question.reference,
         question.tags,
         written["text"],
+        read_completion(question.prompt, written["text"]).answer,
         written["tokens"],
         written["stopped"],
         right=_right(question, [written["text"]], verifier)[0],

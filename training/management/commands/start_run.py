@@ -81,12 +81,14 @@ class Command(BaseCommand):
         if run.state != Job.State.SUCCEEDED:
             raise CommandError(f"run {run.pk} {run.state}: {run.error}" if run.error else f"run {run.pk} {run.state}")
         made = run.made_version or Checkpoint.objects.filter(run=run).first()
-        self.stdout.write(f"made {made}" if made else json.dumps(run.result.get("completions", {})))
+        self.stdout.write(
+            f"made {made}" if made else json.dumps(run.result.get("completions") or run.result.get("metrics") or {})
+        )
 
 
 def find_inputs(project: Project, method: str, policy: str | None, pairs: list[str]) -> dict[str, Checkpoint]:
-    takes_policy = "policy" in METHODS[method].inputs
-    promoted = promoted_checkpoint(project) if takes_policy and policy is None else None
+    wanted = METHODS[method].inputs.get("policy")
+    promoted = promoted_checkpoint(project) if wanted and wanted.required and policy is None else None
     inputs = {"policy": promoted} if promoted else {}
     for pair in [f"policy={policy}", *pairs] if policy is not None else pairs:
         role, equals, name = pair.partition("=")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,13 @@ SHOWN_CHARACTERS = 4000
 
 @dataclass(frozen=True)
 class Answered:
-    """One prompt, and what came of it. `right` is None where the answer cannot be checked, `score` where no reward model is there."""
+    """One prompt, and what came of it. `answer` is `text` without its reasoning. `right` is None where the answer cannot be checked, `score` where no reward model is there."""
 
     prompt: list[dict[str, str]]
     reference: str
     tags: Sequence[str]
     text: str
+    answer: str
     tokens: int
     finished: bool
     right: float | None = None
@@ -78,7 +80,9 @@ def measure_wins(
 ) -> dict[str, Any]:
     """winning.win_rate over the prompts that were decided, at least one; `undecided` counts the others."""
     told = {at: outcome for at, outcome in enumerate(outcomes) if outcome is not None}
-    lengths = ([len(side[at].text) for at in told] for side in (policy, baseline))
+    # A judge sees the answers without their reasoning.
+    seen = attrgetter("answer" if by == "judge" else "text")
+    lengths = ([len(seen(side[at])) for at in told] for side in (policy, baseline))
     return {"by": by, **win_rate(list(told.values()), *lengths), "undecided": len(outcomes) - len(told)}
 
 
