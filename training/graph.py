@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 
 from annotate.drawing import joined, n, shortened, text
 
-WIDTH, PASSAGE = 196.0, 14.0
+WIDTH, PASSAGE = 212.0, 14.0
 HEIGHT, HEIGHT_WITH_STATE = 48.0, 64.0
 GAP_X, GAP_Y, MARGIN = 22.0, 34.0, 2.0
 SWEEPS = 4
@@ -144,7 +144,7 @@ def _box(place: _Place, node: Node) -> SafeString:
     lines = joined(
         [
             text(place.x, place.top + 20, shortened(node.name, 22), "middle", klass="graph-name"),
-            text(place.x, place.top + 37, shortened(node.title, 30), "middle", klass="graph-title"),
+            text(place.x, place.top + 37, shortened(node.title, 35), "middle", klass="graph-title"),
             text(place.x, place.top + 54, node.state_label, "middle", klass="graph-state"),
         ]
     )

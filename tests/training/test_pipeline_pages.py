@@ -154,7 +154,9 @@ def test_its_page_shows_what_each_stage_made_and_why_one_failed(script_recipe, p
     html = page(rita, "pipeline_run", project, run.pk)
     for checkpoint in project.checkpoints.filter(run__isnull=False):
         assert checkpoint.name in html
-    assert "short: sft" in page(rita, "run", project, Run.objects.order_by("pk")[0].pk)
+    html = page(rita, "run", project, Run.objects.order_by("pk")[0].pk)
+    assert "short: sft" in html
+    assert url("pipeline_run", project, run.pk) in html
 
 
 def test_triggers_are_added_seen_paused_and_deleted(ready, alice, rita):
