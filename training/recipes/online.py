@@ -8,7 +8,7 @@ anew, which is exact only between two samplings). Held-out evaluations draw from
 differ among themselves nor change the training. The reference is the policy that the run started from, also where that is an adapter.
 
 Private parts of TRL's trainers: `_step`, `_buffered_inputs` (the sampled batches), `_save_rng_state` and `_load_rng_state`
-(transformers'), and that the reference is loaded from `model.config._name_or_path`.
+(transformers'), `_get_train_sampler`, and that the reference is loaded from `model.config._name_or_path`.
 """
 
 import os
@@ -46,6 +46,12 @@ COMPARING = ("frac_reward_zero_std", "clip_ratio/", "cispo_clip_ratio", "vespo/"
 
 class Online(FiniteLoss):
     """For TRL's online trainers: `class OnlineGRPOTrainer(Online, GRPOTrainer)`."""
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> Any:
+        sampler = super()._get_train_sampler(dataset)  # type: ignore[misc]
+        # TRL's draws the order of an epoch after that of the one before, which a resumed run has not drawn.
+        sampler.set_epoch = lambda epoch: sampler.generator.manual_seed(self.args.seed + epoch)  # type: ignore[attr-defined]
+        return sampler
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)  # type: ignore[misc]
