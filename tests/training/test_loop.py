@@ -15,7 +15,7 @@ from tests.conftest import end_with_descendants, signed_in
 from tests.training.conftest import rank_tasks, wait_for_end, wait_for_step
 from tests.training.test_runs import form_data
 from training.models import Checkpoint, Run
-from training.services.checkpoints import promoted_checkpoint
+from training.services.checkpoints import promoted_checkpoint, watchdog_of
 from training.services.folders import run_folder
 from training.tasks import reap_runs
 
@@ -55,11 +55,15 @@ def start(user, project, method: str, policy: Checkpoint, **changes) -> Run:
 @pytest.mark.timeout(600)
 def test_rankings_train_models_whose_completions_are_ranked_next(ready, project, alice, bob):
     base = Checkpoint.objects.get()
-    scorer = start(alice, project, "reward", base, **SHORT)
+    scorer = start(alice, project, "reward", base, watchdog="on", **SHORT)
     policy = start(alice, project, "dpo", base, **SHORT)
     for run in (scorer, policy):
         assert wait_for_end(run, 240) == "succeeded", (run.error, run.log_tail)
-    assert scorer.checkpoints.get().kind == "reward_model"
+    assert {made.output: made.kind for made in scorer.checkpoints.all()} == {
+        "": "reward_model",
+        "watchdog": "reward_model",
+    }
+    assert watchdog_of(scorer.checkpoint) == scorer.checkpoints.get(output="watchdog")
     assert policy.checkpoints.get().parent == base
     assert policy.events.filter(kind="metrics").exists()
 
