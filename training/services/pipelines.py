@@ -13,33 +13,26 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 
-from annotate.jobs import Job, wake
+from annotate.jobs import wake
 from annotate.models import DatasetVersion, Project, Ranking, User, record
 from annotate.services.datasets import Filters, cancel_version, create_version
 from annotate.tasks import build_dataset_version
 from training.definitions import (
-    CHECKPOINT,
     DATASET,
     PROMOTE,
-    PROMOTED,
-    VERSION,
-    Definition,
     InvalidPipeline,
     Problem,
     Stage,
     is_given,
-    kind_in_words,
     parse_definition,
     stage_and_output,
-    wanted_kind,
 )
 from training.models import Checkpoint, Pipeline, PipelineRun, Run, StageRun, Trigger
-from training.recipes.arguments import METHODS, InvalidArguments, parse_arguments, to_json
+from training.recipes.arguments import InvalidArguments
 from training.tasks import advance_pipeline
 
 from .checkpoints import promote, promoted_checkpoint
-from .folders import missing_weights
-from .rewards import wrong_rewards
+from .given import find_given
 from .runs import cancel_run, retry_run, start_run
 
 SHIPPED = Path(__file__).parent.parent / "pipelines"
@@ -108,60 +101,6 @@ def archive_pipeline(*, pipeline: Pipeline, archived: bool, user: User) -> None:
 def _locked_pipeline(pk: int) -> Pipeline:
     rows = Pipeline.objects.select_for_update(of=("self",), no_key=True).select_related("project")
     return rows.get(pk=pk)
-
-
-def find_given(project: Project, definition: Definition) -> dict[str, int]:
-    """What the definition takes from the project: reference → id of the checkpoint or dataset version.
-
-    Raises InvalidPipeline naming each stage and field for which there is nothing.
-    """
-    found: dict[str, int] = {}
-    problems = []
-    for stage in definition.stages:
-        for role, text in stage.references.items():
-            if is_given(text):
-                thing, missing = _find(project, text, wanted_kind(stage, role))
-                if thing:
-                    found[text] = thing.pk
-                else:
-                    problems.append(Problem(stage.name, role, missing))
-        problems += _lacking(project, stage)
-    if problems:
-        raise InvalidPipeline(problems, definition)
-    return found
-
-
-def _lacking(project: Project, stage: Stage) -> list[Problem]:
-    """What the stage needs of the project besides what it names."""
-    method = METHODS.get(stage.method)
-    if method is None:
-        return []
-    if method.prompts != "none" and not project.prompts.exists():
-        return [Problem(stage.name, "", _("The project has no prompts yet. Import some first."))]
-    arguments = to_json(parse_arguments(stage.method, stage.arguments))
-    wrong = wrong_rewards(project, method, arguments, stage.inputs)
-    return [Problem(stage.name, field, reason) for field, reason in wrong.items()]
-
-
-def _find(project: Project, reference: str, kind: str) -> tuple[Checkpoint | DatasetVersion | None, str]:
-    """What the reference means now, or why there is no such thing."""
-    if reference.startswith(VERSION):
-        number = int(reference.removeprefix(VERSION)[:9])
-        version = project.dataset_versions.filter(number=number, state=Job.State.SUCCEEDED).first()
-        return version, _("The project has no finished dataset version %(number)s.") % {"number": number}
-    if reference == PROMOTED:
-        return promoted_checkpoint(project), _("No checkpoint is promoted yet. Promote one, or name another start.")
-    name = reference.removeprefix(CHECKPOINT)
-    checkpoint = project.checkpoints.filter(name=name).first()
-    if checkpoint and checkpoint.kind != kind:
-        return None, _("It must be %(wanted)s; the checkpoint “%(name)s” is %(made)s.") % {
-            "wanted": kind_in_words(kind),
-            "name": name,
-            "made": kind_in_words(checkpoint.kind),
-        }
-    if checkpoint and (missing := missing_weights(checkpoint)):
-        return None, _("Its weights are gone: %(path)s is not there.") % {"path": missing}
-    return checkpoint, _("The project has no checkpoint “%(name)s”.") % {"name": name}
 
 
 @transaction.atomic

@@ -1,7 +1,5 @@
 """One run of a pipeline, live while it goes on; and the triggers that start runs."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.http import Http404, HttpResponse
@@ -14,7 +12,8 @@ from training.models import PipelineRun, Trigger
 from training.pipeline_forms import TRIGGER_FORMS
 from training.services.pipelines import PipelineBusy, cancel_pipeline_run, resume_pipeline_run
 from training.services.triggers import add_trigger, delete_trigger, pause_trigger, resume_trigger
-from training.views.pipelines import _pipeline, graph_of, lines_of, read_definition
+from training.stage_lines import Line, graph_of, lines_of
+from training.views.pipelines import find_pipeline, read_definition
 
 
 def _run(request: ProjectRequest, pk: int) -> PipelineRun:
@@ -45,7 +44,7 @@ def pipeline_run(request: ProjectRequest, run_pk: int) -> HttpResponse:
     return render(request, "training/pipeline_run.html#live" if request.htmx else "training/pipeline_run.html", context)
 
 
-def _mark(found: PipelineRun, lines: list[Any]) -> str:
+def _mark(found: PipelineRun, lines: list[Line]) -> str:
     """Changes whenever the page does."""
     parts = [found.state, str(found.cancel_requested)]
     for line in lines:
@@ -86,7 +85,7 @@ def pipeline_run_resume(request: ProjectRequest, run_pk: int) -> HttpResponse:
 def pipeline_trigger_new(request: ProjectRequest, pk: int, kind: str) -> HttpResponse:
     if kind not in TRIGGER_FORMS:
         raise Http404
-    found = _pipeline(request, pk)
+    found = find_pipeline(request, pk)
     bound = request.POST if request.method == "POST" else request.GET if request.htmx else None
     form = TRIGGER_FORMS[kind](bound)
     if request.method == "POST" and form.is_valid():

@@ -8,62 +8,26 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.urls import reverse
-from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.models import DatasetVersion
-from training.definitions import DATASET, PROMOTE, VERSION, Definition, InvalidPipeline, Problem, parse_definition
-from training.graph import Node, draw
-from training.models import Checkpoint, Pipeline, PipelineRun, StageRun, Trigger
+from training.definitions import Definition, InvalidPipeline, Problem, parse_definition
+from training.models import Pipeline, PipelineRun, Trigger
 from training.pipeline_forms import PipelineForm
+from training.services.given import find_given
 from training.services.pipelines import (
     PipelineBusy,
     archive_pipeline,
     change_pipeline,
     create_pipeline,
-    find_given,
-    made_version,
     shipped_definitions,
     start_pipeline,
 )
 from training.services.triggers import standing
-from training.templatetags.runs import method_title
+from training.stage_lines import graph_of, lines_of
 
 PER_PAGE = 30
-
-
-@dataclass(frozen=True)
-class Made:
-    """A checkpoint or dataset version, and where to look at it."""
-
-    label: str
-    url: str
-
-
-@dataclass(frozen=True)
-class Feed:
-    """What a stage takes as `role`; `meant` is what the reference meant when the run started, where it names no stage."""
-
-    role: str
-    reference: str
-    meant: Made | None
-
-
-@dataclass(frozen=True)
-class Line:
-    """One stage of a pipeline, and where a run stands with it."""
-
-    name: str
-    title: str
-    note: str
-    feeds: list[Feed]
-    after: list[str]
-    row: StageRun | None
-    made: list[Made]
-    url: str
 
 
 @dataclass(frozen=True)
@@ -76,83 +40,7 @@ class Listed:
     triggers: list[Trigger]
 
 
-def stage_title(method: str) -> str:
-    words = {DATASET: _("Freeze the rankings"), PROMOTE: _("Promote")}
-    return words.get(method) or method_title(method)
-
-
-def lines_of(slug: str, definition: Definition, pipeline_run: PipelineRun | None) -> list[Line]:
-    stages = (
-        pipeline_run.stages.select_related("dataset_version").prefetch_related("runs__checkpoints")
-        if pipeline_run
-        else []
-    )
-    rows = {row.name: row for row in stages}
-    meant = _meant(slug, pipeline_run) if pipeline_run else {}
-    return [
-        Line(
-            name=stage.name,
-            title=stage_title(stage.method),
-            note=stage.note,
-            feeds=[Feed(role, text, meant.get(text)) for role, text in stage.references.items()],
-            after=list(stage.after),
-            row=rows.get(stage.name),
-            made=_made(slug, rows.get(stage.name)),
-            url=_url(slug, rows.get(stage.name)),
-        )
-        for stage in definition.stages
-    ]
-
-
-def _url(slug: str, row: StageRun | None) -> str:
-    if row and row.run:
-        return reverse("run", args=[slug, row.run.pk])
-    if row and row.dataset_version:
-        return reverse("dataset", args=[slug, row.dataset_version.number])
-    return ""
-
-
-def _made(slug: str, row: StageRun | None) -> list[Made]:
-    if row is None:
-        return []
-    checkpoints: list[Checkpoint] = sorted(row.run.checkpoints.all(), key=lambda one: one.pk) if row.run else []
-    made = [_checkpoint(slug, one) for one in checkpoints]
-    if version := made_version(row):
-        made.append(_dataset(slug, version))
-    return made
-
-
-def _meant(slug: str, pipeline_run: PipelineRun) -> dict[str, Made]:
-    """Reference → what it meant when the run started."""
-    versions = {text: pk for text, pk in pipeline_run.given.items() if text.startswith(VERSION)}
-    datasets = DatasetVersion.objects.in_bulk(versions.values())
-    checkpoints = Checkpoint.objects.in_bulk([pk for text, pk in pipeline_run.given.items() if text not in versions])
-    return {
-        text: _dataset(slug, datasets[pk]) if text in versions else _checkpoint(slug, checkpoints[pk])
-        for text, pk in pipeline_run.given.items()
-        if pk in (datasets if text in versions else checkpoints)
-    }
-
-
-def _checkpoint(slug: str, found: Checkpoint) -> Made:
-    return Made(found.name, reverse("checkpoint", args=[slug, found.pk]))
-
-
-def _dataset(slug: str, version: DatasetVersion) -> Made:
-    return Made(_("Dataset %(version)s") % {"version": version}, reverse("dataset", args=[slug, version.number]))
-
-
-def graph_of(definition: Definition, lines: list[Line]) -> SafeString:
-    by_name = {line.name: line for line in lines}
-    nodes = []
-    for stage in definition.stages:
-        line = by_name[stage.name]
-        state, label = (line.row.state, line.row.get_state_display()) if line.row else ("", "")
-        nodes.append(Node(stage.name, line.title, tuple(stage.waits_for), state, label, line.url))
-    return draw(nodes)
-
-
-def _pipeline(request: ProjectRequest, pk: int) -> Pipeline:
+def find_pipeline(request: ProjectRequest, pk: int) -> Pipeline:
     rows = Pipeline.objects.select_related("project", "created_by")
     found: Pipeline = get_object_or_404(rows, project=request.membership.project, pk=pk)
     return found
@@ -196,7 +84,7 @@ def _shipped() -> list[dict[str, str]]:
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def pipeline(request: ProjectRequest, pk: int) -> HttpResponse:
     """The page; with htmx the part that moves while a run does."""
-    found = _pipeline(request, pk)
+    found = find_pipeline(request, pk)
     slug = request.membership.project.slug
     runs = Paginator(found.runs.select_related("created_by").order_by("-pk"), PER_PAGE).get_page(
         request.GET.get("page")
@@ -256,14 +144,14 @@ def pipeline_new(request: ProjectRequest) -> HttpResponse:
     if origin in shipped:
         initial = {"name": _(parse_definition(shipped[origin]).title), "definition": shipped[origin]}
     elif origin.isascii() and origin.isdecimal() and len(origin) < 19:
-        initial = {"definition": _pipeline(request, int(origin)).definition}
+        initial = {"definition": find_pipeline(request, int(origin)).definition}
     return _edit(request, None, initial)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @member_required(Role.ADMIN)
 def pipeline_edit(request: ProjectRequest, pk: int) -> HttpResponse:
-    found = _pipeline(request, pk)
+    found = find_pipeline(request, pk)
     return _edit(request, found, {"name": found.name, "definition": found.definition})
 
 
@@ -313,7 +201,7 @@ dataset = "rankings"
 @require_POST
 @member_required(Role.ADMIN)
 def pipeline_start(request: ProjectRequest, pk: int) -> HttpResponse:
-    found = _pipeline(request, pk)
+    found = find_pipeline(request, pk)
     try:
         started = start_pipeline(pipeline=found, user=request.user)
     except (InvalidPipeline, PipelineBusy) as error:
@@ -327,7 +215,7 @@ def pipeline_start(request: ProjectRequest, pk: int) -> HttpResponse:
 @member_required(Role.ADMIN)
 def pipeline_archive(request: ProjectRequest, pk: int) -> HttpResponse:
     """POST `action`: archive or restore."""
-    found = _pipeline(request, pk)
+    found = find_pipeline(request, pk)
     archived = request.POST.get("action") != "restore"
     archive_pipeline(pipeline=found, archived=archived, user=request.user)
     done = _("The pipeline is archived: nothing starts it.") if archived else _("The pipeline is back.")
