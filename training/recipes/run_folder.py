@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import platform
 import resource
 import shutil
 import signal
@@ -109,7 +110,8 @@ class RunFolder:
             return
         partial = self.path / "result.json.partial"
         content = {
-            "metrics": finite(metrics), "is_adapter": is_adapter, "peak_memory_bytes": peak_memory(), **more
+            "metrics": finite(metrics), "is_adapter": is_adapter, "peak_memory_bytes": peak_memory(),
+            "device": device(), **more,
         }  # fmt: skip
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False), encoding="utf-8")
         partial.rename(self.path / "result.json")
@@ -121,6 +123,16 @@ def peak_memory() -> int:
     if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
         return int(torch.cuda.max_memory_allocated())
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def device() -> dict[str, Any]:
+    """What this process computed on: {"kind": "cuda" | "cpu", "name", "memory_bytes"}."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available() and torch.cuda.is_initialized():
+        about = torch.cuda.get_device_properties(torch.cuda.current_device())
+        return {"kind": "cuda", "name": about.name, "memory_bytes": about.total_memory}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"kind": "cpu", "name": platform.machine(), "memory_bytes": memory}
 
 
 def finite(metrics: dict[str, Any]) -> dict[str, Any]:

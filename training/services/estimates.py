@@ -10,6 +10,7 @@ from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS, OnlineArguments, OnlineDPOArguments
 
 from .datasets import training_rows
+from .memory import Memory, estimate_memory, latest_measured
 from .prompts import TEST_FRACTION
 
 
@@ -22,6 +23,7 @@ class Estimate:
     completions: int = 0
     seconds: float | None = None
     measured_on: Run | None = None
+    memory: Memory | None = None
 
 
 def estimate_run(
@@ -41,7 +43,7 @@ def estimate_run(
             rows, steps, completions = _online(project, arguments)
         elif METHODS[method].arguments is OnlineDPOArguments:
             rows = _training_prompts(project, arguments)
-            batch = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+            batch = _batch(arguments)
             steps = _steps(math.ceil(rows / batch), arguments)
             completions = 2 * steps * batch
         elif METHODS[method].makes == "evaluation":
@@ -53,13 +55,22 @@ def estimate_run(
             return None
         else:
             rows, completions = training_rows(dataset_version, method, arguments), 0
-            batch = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+            batch = _batch(arguments)
             steps = _steps(math.ceil(rows / batch), arguments)
     except KeyError:
         return None
     earlier = _latest_like(project, method, inputs.get("policy"))
     pace = _seconds_per_step(earlier) if earlier else None
-    return Estimate(rows, steps, completions, steps * pace if pace else None, earlier if pace else None)
+    memory = estimate_memory(
+        method=method, arguments=arguments, inputs=inputs, completions=project.completions_per_task, latest=latest_measured(method)
+    )  # fmt: skip
+    return Estimate(rows, steps, completions, steps * pace if pace else None, earlier if pace else None, memory)
+
+
+def _batch(arguments: dict[str, Any]) -> int:
+    """Examples in a step, over all devices."""
+    each: int = arguments["per_device_train_batch_size"] * arguments["gradient_accumulation_steps"]
+    return each * int(arguments.get("num_processes", 1))
 
 
 def _steps(of_an_epoch: int, arguments: dict[str, Any]) -> int:
@@ -72,15 +83,16 @@ def _online(project: Project, arguments: dict[str, Any]) -> tuple[int, int, int]
     rows = _training_prompts(project, arguments)
     accumulated, iterations = arguments["gradient_accumulation_steps"], arguments["num_iterations"]
     batches = arguments["steps_per_generation"] or accumulated
-    sampled = arguments["per_device_train_batch_size"] * batches
+    sampled: int = arguments["per_device_train_batch_size"] * batches * arguments.get("num_processes", 1)
     samplings = rows // max(1, sampled // arguments["num_generations"])
     steps = _steps(math.ceil(samplings * iterations * batches / accumulated), arguments)
-    return rows, steps, math.ceil(steps * accumulated / (iterations * batches)) * sampled
+    completions: int = math.ceil(steps * accumulated / (iterations * batches)) * sampled
+    return rows, steps, completions
 
 
 def _training_prompts(project: Project, arguments: dict[str, Any]) -> int:
     prompts = project.prompts.filter(tags__contains=[tag]) if (tag := arguments["prompt_tag"]) else project.prompts
-    return round(min(prompts.count(), arguments["num_prompts"]) * (1 - TEST_FRACTION))
+    return round(min(prompts.count(), int(arguments["num_prompts"])) * (1 - TEST_FRACTION))
 
 
 def _evaluated(project: Project, arguments: dict[str, Any], compares: bool) -> tuple[int, int]:

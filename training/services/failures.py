@@ -1,8 +1,10 @@
 """Why a run failed, and what its owner can do, in words."""
 
+from typing import Any
+
 from django.utils.functional import Promise
+from django.utils.translation import gettext, gettext_noop
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import gettext_noop
 
 
 class RunFailed(Exception):
@@ -44,6 +46,33 @@ ADVICE: dict[str, str | Promise] = {
     ),
     "crash": _("The log below has the details. If it looks like a passing fault, retry."),
 }
+
+
+def advice_for(cause: str, arguments: dict[str, Any]) -> list[str]:
+    """Whole sentences. What to do about too little memory depends on what is in force already."""
+    if cause != "out_of_memory":
+        return [str(ADVICE.get(cause, ADVICE["crash"]))]
+    steps: list[str] = []
+    batch, length = arguments.get("per_device_train_batch_size", 1), arguments.get("max_length")
+    if batch > 1:
+        steps.append(
+            gettext(
+                "Make per_device_train_batch_size (%(batch)d) smaller and gradient_accumulation_steps as many times larger."
+            )
+            % {"batch": batch}
+        )
+    if arguments.get("gradient_checkpointing") is False:
+        steps.append(gettext("Switch gradient_checkpointing on; a step then takes about a third longer."))
+    if arguments.get("use_peft") is False:
+        steps.append(gettext("Train a LoRA adapter (use_peft) instead of all weights."))
+    if "max_completion_length" in arguments:
+        steps.append(
+            gettext("Shorten max_completion_length (%(length)d).") % {"length": arguments["max_completion_length"]}
+        )
+    elif length:
+        steps.append(gettext("Shorten max_length (%(length)d); longer texts are left out.") % {"length": length})
+    steps.append(gettext("Or start the run on a machine with more memory, or spread the weights over several GPUs."))
+    return steps
 
 
 def failure_by_exit_code(code: int) -> RunFailed:

@@ -19,7 +19,7 @@ from training.metrics import final_figures
 from training.models import Run
 from training.recipes.arguments import METHODS, InvalidArguments
 from training.services.events import all_rows, metric_series, newest_rows
-from training.services.failures import ADVICE, TITLES
+from training.services.failures import TITLES, advice_for
 from training.services.folders import log_path, log_tail
 from training.services.runs import cancel_run, retry_run
 from training.views.evaluation import evaluation_context
@@ -70,7 +70,7 @@ def run(request: ProjectRequest, pk: int) -> HttpResponse:
         "checkpoints": found.checkpoints.order_by("pk"),
         "retries": found.retries.order_by("pk"),
         "failure_title": TITLES.get(found.cause, TITLES["crash"]),
-        "advice": ADVICE.get(found.cause, ADVICE["crash"]),
+        "advice": advice_for(found.cause, found.arguments),
         "figures": final_figures(found.result.get("metrics") or {}),
         "outputs": [(made, final_figures(made.metrics)) for made in found.checkpoints.order_by("pk") if made.output],
         "completions": found.result.get("completions"),
