@@ -12,7 +12,7 @@ from training.recipes.models import load_causal_lm
 from training.recipes.run_folder import RunFolder
 from training.recipes.unpaired import by_rank, by_ratings, class_weights, load_unpaired
 
-RANKINGS = [planted_ranking(number) for number in range(80)]
+RANKINGS = [planted_ranking(number) for number in range(48)]
 ALL_BAD = {**planted_ranking(201), "verdict": "all_bad", "ranks": [1, 1, 1, 1], "split": "train"}
 
 
@@ -20,25 +20,25 @@ def notes(run):
     return " ".join(event["message"] for event in events(run, "note"))
 
 
-@pytest.mark.parametrize(("seed", "desirable", "lora"), [(0, "middle", False), (1, "best", False), (2, "middle", True)])
+@pytest.mark.parametrize(("seed", "desirable", "lora"), [(0, "middle", False), (1, "best", False), (2, "best", True)])
 def test_the_policy_comes_to_prefer_what_people_prefer(tiny_model, tmp_path, seed, desirable, lora):
     run = make_run(
-        tmp_path / "run", "kto", tiny_model, rankings=[*RANKINGS, ALL_BAD], learning_rate=1e-2 if lora else 2e-3,
-        use_peft=lora, desirable=desirable, per_device_train_batch_size=16, max_steps=15, eval_steps=15, save_steps=15,
+        tmp_path / "run", "kto", tiny_model, rankings=[*RANKINGS, ALL_BAD], learning_rate=4e-3 if lora else 3e-3,
+        use_peft=lora, desirable=desirable, per_device_train_batch_size=8, max_steps=12, eval_steps=12, save_steps=12,
         seed=seed,
     )  # fmt: skip
     finish(run)
     metrics = result(run)["metrics"]
-    assert metrics["eval_accuracy"] > 0.8
-    assert metrics["eval_accuracy_low"] > 0.5
-    assert metrics["eval_pairs"] == 20 * 6
-    loss = curve(run, "loss")
-    assert loss[1] == pytest.approx(0.5, abs=0.15)  # both sides stand at their reference, times their weights
-    assert loss[15] < loss[1] - 0.03
-    assert curve(run, "rewards/margins")[15] > 0.1
-    assert curve(run, "eval_loss")[15] == pytest.approx(metrics["eval_loss"], abs=1e-5)
+    assert metrics["eval_accuracy"] > 0.7
+    assert metrics["eval_accuracy_low"] < metrics["eval_accuracy"] < metrics["eval_accuracy_high"]
+    assert metrics["eval_pairs"] == 12 * 6
+    loss, margins = curve(run, "loss"), curve(run, "rewards/margins")
+    assert loss[1] == pytest.approx(0.5, abs=0.1)  # each side stands at its reference, times its weight
+    assert sum(loss[step] for step in (10, 11, 12)) / 3 < loss[1] - 0.015
+    assert sum(margins[step] for step in (10, 11, 12)) / 3 > 0.1 > abs(margins[1])
+    assert curve(run, "eval_loss")[12] == pytest.approx(metrics["eval_loss"], abs=1e-5)
     assert result(run)["is_adapter"] is lora
-    good, bad = (120, 124) if desirable == "middle" else (60, 64)
+    good, bad = (72, 76) if desirable == "middle" else (36, 40)
     assert f"Learning from {good} good and {bad} bad completions." in notes(run)
     assert len(events(run, "sample")) == 3
 

@@ -1,6 +1,7 @@
 """Losses over rankings: TRL's own on expanded pairs, and Plackett-Luce by hand and by counting all orders."""
 
 from itertools import permutations
+from math import log
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from transformers import AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
 from tests.recipes.test_listwise import assert_equal, expanded, loss_and_gradient, settings, whole
+from tests.recipes.tiny import curve, finish, make_run, planted_ranking, result
 from training.recipes.dpo import ListwiseDPOTrainer
 from training.recipes.listwise import RankingCollator, bradley_terry
 from training.recipes.losses import PAIR_LOSSES, plackett_luce, preference_loss
@@ -43,6 +45,41 @@ def test_each_pairwise_loss_and_its_gradient_equal_those_of_trl_on_expanded_pair
     ours, theirs = (loss_and_gradient(trainer) for trainer in both_trainers)
     # Where squares make the loss large, float32 keeps fewer places behind the point.
     assert_equal((ours[0] / max(1, abs(theirs[0])), ours[1]), (theirs[0] / max(1, abs(theirs[0])), theirs[1]))
+
+
+def test_reference_and_policy_are_computed_in_the_same_precision(tiny_model, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    config = {"precompute_ref_log_probs": True, "max_steps": 1, "logging_steps": 1, "learning_rate": 1e-9}
+    trainer = ListwiseDPOTrainer(
+        load_causal_lm({"location": f"folder:{tiny_model}"}),
+        args=DPOConfig(**{**settings(tmp_path, **config), "bf16": True}),
+        data_collator=RankingCollator(tokenizer.pad_token_id, "drop"),
+        train_dataset=whole(tokenizer),
+        processing_class=tokenizer,
+    )
+    trainer.train()
+    assert trainer.state.log_history[0]["rewards/margins"] == 0
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(log(2), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "loss_type", "rate", "first"),
+    [
+        ("dpo", "plackett_luce", 2e-3, (log(4) + log(3) + log(2)) / 3),
+        ("dpo", "ipo", 2e-3, 25),
+        ("reward", "plackett_luce", 5e-3, None),
+    ],
+)
+def test_a_method_learns_by_another_loss(tiny_model, tmp_path, method, loss_type, rate, first):
+    run = make_run(
+        tmp_path / "run", method, tiny_model, rankings=[planted_ranking(number) for number in range(48)],
+        loss_type=loss_type, learning_rate=rate, per_device_train_batch_size=4, max_steps=8, eval_steps=8, save_steps=8,
+    )  # fmt: skip
+    finish(run)
+    loss = curve(run, "loss")
+    assert first is None or loss[1] == pytest.approx(first, abs=1e-3)  # the reference is the policy itself at first
+    assert (loss[7] + loss[8]) / 2 < 0.985 * loss[1]
+    assert result(run)["metrics"]["eval_accuracy"] > 0.75
 
 
 def test_the_losses_stay_numbers_far_from_the_reference():

@@ -11,7 +11,7 @@ from training.recipes.models import load_causal_lm
 from training.recipes.orpo import WeighingORPOTrainer, chosen_pairs, load_pairs
 from training.recipes.run_folder import RunFolder
 
-RANKINGS = [planted_ranking(number) for number in range(80)]
+RANKINGS = [planted_ranking(number) for number in range(48)]
 
 
 def notes(run):
@@ -23,21 +23,21 @@ def notes(run):
 )
 def test_the_policy_comes_to_prefer_what_people_prefer(tiny_model, tmp_path, seed, pairs, lora):
     run = make_run(
-        tmp_path / "run", "orpo", tiny_model, rankings=RANKINGS, learning_rate=1e-2 if lora else 3e-3, use_peft=lora,
-        beta=2.0, pairs=pairs, per_device_train_batch_size=8, max_steps=15, eval_steps=15, save_steps=15, seed=seed,
+        tmp_path / "run", "orpo", tiny_model, rankings=RANKINGS, learning_rate=1e-2 if lora else 4e-3, use_peft=lora,
+        beta=4.0, pairs=pairs, per_device_train_batch_size=8, max_steps=12, eval_steps=12, save_steps=12, seed=seed,
     )  # fmt: skip
     finish(run)
     metrics = result(run)["metrics"]
-    assert metrics["eval_accuracy"] > 0.8
-    assert metrics["eval_accuracy_low"] > 0.5
-    assert metrics["eval_pairs"] == 20 * 6
+    assert metrics["eval_accuracy"] > 0.75
+    assert metrics["eval_accuracy_low"] < metrics["eval_accuracy"] < metrics["eval_accuracy_high"]
+    assert metrics["eval_pairs"] == 12 * 6
     loss, chosen = curve(run, "loss"), curve(run, "logps/chosen")
-    assert loss[15] < 0.9 * loss[1]
-    assert chosen[15] > chosen[1] + 0.4  # imitation, too: the chosen grows likelier by itself
-    assert curve(run, "eval_rewards/accuracies")[15] > 0.8
-    assert curve(run, "eval_loss")[15] == pytest.approx(metrics["eval_loss"], abs=1e-5)
+    assert loss[12] < 0.9 * loss[1]
+    assert chosen[12] > chosen[1] + 0.2  # imitation, too: the chosen grows likelier by itself
+    assert curve(run, "eval_rewards/accuracies")[12] > 0.75
+    assert curve(run, "eval_loss")[12] == pytest.approx(metrics["eval_loss"], abs=1e-5)
     assert result(run)["is_adapter"] is lora
-    assert f"60 rankings give {360 if pairs == 'all' else 60} pairs" in notes(run)
+    assert f"36 rankings give {216 if pairs == 'all' else 36} pairs" in notes(run)
     assert len(events(run, "sample")) == 3
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
+from training.recipes import ranks
 from training.recipes.data import as_text, encode, read_rankings
 from training.recipes.listwise import Agreement, agreement
 from training.recipes.run_folder import RunFolder
@@ -103,7 +104,8 @@ def kept_tensor(file: Path, name: str, compute: Callable[[], torch.Tensor]) -> t
     kept = load_file(file) if file.is_file() else {}
     if name not in kept:
         kept[name] = compute()
-        partial = file.with_suffix(".partial")
-        save_file(kept, partial)
-        partial.rename(file)
+        if ranks.is_first():
+            partial = file.with_suffix(".partial")
+            save_file(kept, partial)
+            partial.rename(file)
     return kept[name]
