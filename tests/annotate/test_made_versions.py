@@ -69,12 +69,12 @@ def test_what_a_model_wrote_is_downloaded_with_its_reasoning(owned, alice):
     version = made(owned, [example()])
     address = reverse("dataset_download", args=[owned.slug, version.number])
     file = signed_in(alice).get(address, {"shape": "sft", "format": "jsonl", "split": "train"})
-    (row,) = map(json.loads, b"".join(file.streaming_content).splitlines())
+    (row,) = map(json.loads, file.getvalue().splitlines())
     assert row["prompt"] == example()["prompt"]
     assert row["completion"][0]["content"] == "<think>\nI add them.\n</think>\n\n<answer>2</answer>"
     for shape in ("ranking", "preference"):
         empty = signed_in(alice).get(address, {"shape": shape, "format": "jsonl"})
-        assert b"".join(empty.streaming_content) == b""
+        assert empty.getvalue() == b""
 
 
 def test_no_row_makes_no_version(owned):

@@ -1,11 +1,16 @@
 """Rejection sampling through the real recipe."""
 
 import json
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from tests.recipes.judging import JudgeServer, said
 from tests.recipes.tiny import (
+    ENVIRONMENT,
+    FORKS,
     curve,
     events,
     finish,
@@ -16,6 +21,8 @@ from tests.recipes.tiny import (
     result,
     start,
 )
+from training.recipes.rewards import make_rewards, read_completion
+from training.recipes.run_folder import RunFailed, RunFolder
 
 OWN = {"reward_functions": {"shortness": "tests.recipes.own_rewards:shortness"}, "names": {"policy": "tiny"}}
 
@@ -135,8 +142,23 @@ def test_a_killed_run_goes_on_and_keeps_what_an_unbroken_one_keeps(tmp_path, tin
     assert result(broken)["metrics"] == result(whole)["metrics"]
 
 
+def test_it_leaves_within_seconds_while_it_waits_for_the_judge(tmp_path, tiny_model):
+    run = sampling_run(tmp_path / "run", tiny_model, 2, arguments={"rewards": {"judge": 1}})
+    answering = threading.Event()
+    with JudgeServer(lambda *_: (200, said("Score: 5")) if answering.wait(60) else (500, b"")) as server:
+        environment = {**ENVIRONMENT, "JUDGE_URL": server.url, "JUDGE_MODEL": "slow"}
+        process = FORKS.start("rejection_sampling", run, environment, run / "log.txt")
+        while not server.requests:
+            assert process.poll() is None, (run / "log.txt").read_text()
+            time.sleep(0.02)
+        process.terminate()
+        assert process.wait(timeout=15) == 75
+        answering.set()
+    assert not (run / "sampled.jsonl").exists()
+
+
 @pytest.mark.parametrize(
-    ("place", "cause", "said"),
+    ("place", "cause", "words"),
     [
         ("tests.recipes.own_rewards:dividing", "reward_failed", "stopped on ZeroDivisionError"),
         ("tests.recipes.own_rewards:forgetful", "reward_failed", "gave 1 numbers for 8 completions"),
@@ -146,12 +168,20 @@ def test_a_killed_run_goes_on_and_keeps_what_an_unbroken_one_keeps(tmp_path, tin
         ("tests.recipes.own_rewards:NOTHING_TO_CALL", "bad_arguments", "is no function"),
     ],
 )
-def test_a_reward_of_ones_own_that_fails_ends_the_run_and_is_named(tmp_path, tiny_model, place, cause, said):
+def test_a_reward_of_ones_own_that_fails_is_named(place, cause, words):
+    folder = RunFolder(Path("/nowhere"), {}, reward_functions={"mine": place})
+    with pytest.raises(RunFailed, match=words) as failure:
+        make_rewards(folder, {"mine": 1})["mine"]([read_completion([], "?")] * 8)
+    assert failure.value.cause == cause
+    assert f"“mine” ({place})" in str(failure.value)
+
+
+def test_a_reward_that_fails_ends_the_run_and_says_which(tmp_path, tiny_model):
     run = sampling_run(tmp_path / "run", tiny_model, 2, arguments={"rewards": {"mine": 1}})
     args = json.loads((run / "args.json").read_text())
+    place = "tests.recipes.own_rewards:dividing"
     (run / "args.json").write_text(json.dumps({**args, "reward_functions": {"mine": place}}))
     finish(run, expect=1)
     (error,) = events(run, "error")
-    assert error["cause"] == cause
-    assert f"“mine” ({place})" in error["message"]
-    assert said in error["message"]
+    assert error["cause"] == "reward_failed"
+    assert f"“mine” ({place}) stopped on ZeroDivisionError" in error["message"]

@@ -3,6 +3,7 @@
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,7 @@ from training.recipes.rewards.accuracy import MathVerifier
 from training.recipes.rewards.language import identifier
 from training.recipes.run_folder import RunFailed, RunFolder
 
+NOWHERE = Path("/nowhere")
 QUESTION = [{"role": "user", "content": "How much is a half of thirty-six?"}]
 
 
@@ -25,7 +27,7 @@ def rewarded(name, texts, *, reference="", prompt=QUESTION, tokens=10, finished=
         read_completion(prompt, text, reference=reference, tokens=tokens, finished=finished) for text in texts
     ]
     settings = ScoringArguments(rewards={name: 1.0}, **arguments)
-    return make_rewards(folder or RunFolder(None, {}), {name: 1.0}, settings)[name](completions)
+    return make_rewards(folder or RunFolder(NOWHERE, {}), {name: 1.0}, settings)[name](completions)
 
 
 EQUAL = [
@@ -234,7 +236,7 @@ def trained_scorer(tmp_path_factory, tiny_model):
 
 
 def test_a_reward_model_scores_as_it_was_trained_alone_or_in_company(trained_scorer):
-    folder = RunFolder(None, {"reward_model": {"location": f"folder:{trained_scorer}"}})
+    folder = RunFolder(NOWHERE, {"reward_model": {"location": f"folder:{trained_scorer}"}})
     texts = ["oak elm", "oak elm!", "oak elm!!!", "a much longer answer that goes on for quite a while!!!", ""]
     together = rewarded("reward_model", texts, folder=folder)
     alone = [rewarded("reward_model", [text], folder=folder)[0] for text in texts]
@@ -260,12 +262,12 @@ def test_each_built_in_reward_is_a_module_and_has_a_label():
 
 
 def test_a_reward_of_ones_own_is_imported_by_its_place_and_scores():
-    folder = RunFolder(None, {}, reward_functions={"politeness": "tests.recipes.own_rewards:politeness"})
+    folder = RunFolder(NOWHERE, {}, reward_functions={"politeness": "tests.recipes.own_rewards:politeness"})
     assert rewarded("politeness", ["Yes, please.", "No."], folder=folder) == [1, 0]
 
 
 def test_the_sum_takes_what_is_told_and_none_where_nothing_is():
-    values = {"a": [1.0, None, None], "b": [0.5, 2.0, None], "c": [9.0, 9.0, 9.0]}
+    values: dict[str, list[float | None]] = {"a": [1.0, None, None], "b": [0.5, 2.0, None], "c": [9.0, 9.0, 9.0]}
     assert weighted_sum(values, {"a": 2.0, "b": 1.0, "c": 0.0}) == [2.5, 2.0, None]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -159,7 +160,13 @@ def test_settings_that_name_no_function_stop_the_process(text, complaint):
     ],
 )
 def test_settings_of_the_judge_that_make_no_sense_stop_the_process(changes, complaint):
-    good = {"url": "https://judge.example.org/v1", "model": "grader", "key": KEY, "timeout": 60.0, "concurrency": 8}
+    good: dict[str, Any] = {
+        "url": "https://judge.example.org/v1",
+        "model": "grader",
+        "key": KEY,
+        "timeout": 60.0,
+        "concurrency": 8,
+    }
     check_judge(**good)
     with pytest.raises(ImproperlyConfigured, match=complaint) as refused:
         check_judge(**{**good, **changes})
@@ -209,6 +216,7 @@ def test_sampled_answers_become_a_dataset_version_on_which_a_model_is_tuned(
     run.refresh_from_db()
     assert run.state == "succeeded", (run.error, run.log_tail)
     version = run.made_version
+    assert version
     assert (version.state, version.origin, version.note, version.number) == (
         "succeeded",
         f"run:{run.pk}",
@@ -240,9 +248,9 @@ def test_sampled_answers_become_a_dataset_version_on_which_a_model_is_tuned(
     assert "&quot;checkpoint&quot;: &quot;tiny&quot;" in page
     assert "made by a run" in client.get(reverse("datasets", args=[project.slug])).content.decode()
     for format in ("jsonl", "csv", "parquet"):
-        file = client.get(reverse("dataset_download", args=[project.slug, 1]), {"shape": "sft", "format": format})
-        assert file.status_code == 200
-        assert len(b"".join(file.streaming_content)) > 100
+        download = client.get(reverse("dataset_download", args=[project.slug, 1]), {"shape": "sft", "format": format})
+        assert download.status_code == 200
+        assert len(download.getvalue()) > 100
 
     train = version.counts["train_demonstrations"]
     assert train >= 2

@@ -9,8 +9,8 @@ import os
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -98,17 +98,30 @@ class Endpoint:
         self.random = random.Random()  # noqa: S311 - only spreads the tries in time
 
     def __call__(self, questions: Sequence[Messages], *, vary: bool = False) -> list[str]:
-        given_up = threading.Event()
+        replies = [""] * len(questions)
+        waiting, errors, given_up = deque(enumerate(questions)), list[BaseException](), threading.Event()
 
-        def ask(question: Messages) -> str:
-            try:
-                return self._ask(question, 0.7 if vary else 0.0, given_up)
-            except BaseException:
-                given_up.set()  # one that cannot be answered ends the run: the others need not wait
-                raise
+        def work() -> None:
+            while not given_up.is_set():
+                try:
+                    at, question = waiting.popleft()
+                except IndexError:
+                    return
+                try:
+                    replies[at] = self._ask(question, 0.7 if vary else 0.0, given_up)
+                except BaseException as error:
+                    errors.append(error)
+                    given_up.set()  # one that cannot be answered ends the run: the others need not wait
 
-        with ThreadPoolExecutor(min(self.concurrency, max(1, len(questions)))) as pool:
-            return list(pool.map(ask, questions))
+        # Daemons, so that a run that is told to stop waits for no answer.
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self.concurrency, len(questions)))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+        return replies
 
     def _ask(self, question: Messages, temperature: float, given_up: threading.Event) -> str:
         body = {"model": self.model, "messages": question, "temperature": temperature, "max_tokens": MAX_TOKENS}
