@@ -17,6 +17,7 @@ from tests.training.test_runs import form_data
 from training.models import Checkpoint, Run
 from training.services.checkpoints import promoted_checkpoint, watchdog_of
 from training.services.folders import run_folder
+from training.services.runs import start_run
 from training.tasks import reap_runs
 
 SHORT = {"max_steps": "2", "per_device_train_batch_size": "2", "max_length": "128", "bf16": "", "eval_steps": "1"}
@@ -67,7 +68,21 @@ def test_rankings_train_models_whose_completions_are_ranked_next(ready, project,
     assert policy.checkpoints.get().parent == base
     assert policy.events.filter(kind="metrics").exists()
 
+    learner = start_run(
+        project=project,
+        method="grpo",
+        arguments={"max_steps": 2, "max_completion_length": 8, "max_length": 128, "eval_prompts": 2, "watch_steps": 0},
+        inputs={"policy": base, "reward_model": scorer.checkpoint},
+        dataset_version=None,
+        user=alice,
+    )
+    assert wait_for_end(learner, 240) == "succeeded", (learner.error, learner.log_tail)
+    assert learner.checkpoints.get().parent == base
     client = signed_in(alice)
+    html = client.get(reverse("run", args=[project.slug, learner.pk])).content.decode()
+    for title in ("Reward: reward_model", "Length of completions, in tokens", "Divergence from the reference (KL)"):
+        assert title in html
+
     client.post(reverse("checkpoint_promote", args=[project.slug, policy.checkpoints.get().pk]), {"note": "first"})
     assert promoted_checkpoint(project) == policy.checkpoints.get()
     tasks = RankingTask.objects.count()

@@ -128,6 +128,27 @@ def test_the_estimate_counts_steps(alice, project, base, dataset):
     assert "<html" not in html
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "18 steps over 18 training prompts, 144 completions."),
+        ({"num_train_epochs": "2", "num_generations": "4"}, "18 steps over 18 training prompts, 144 completions."),
+        ({"per_device_train_batch_size": "16", "num_iterations": "2"}, "18 steps over 18 training prompts, 144 completions."),
+        ({"gradient_accumulation_steps": "4"}, "4 steps over 18 training prompts, 128 completions."),
+        ({"num_prompts": "10", "max_steps": "5"}, "5 steps over 9 training prompts, 40 completions."),
+    ],
+)  # fmt: skip
+def test_the_estimate_counts_what_is_sampled(alice, project, base, changes, said):
+    for number in range(20):
+        make_task(project, f"Question {number}?")
+    response = signed_in(alice).get(
+        reverse("run_new", args=[project.slug, "grpo"]),
+        form_data("grpo", base, **{"rewards_reward_model": "1", **changes}),
+        headers={"HX-Request": "true"},
+    )
+    assert said in response.content.decode()
+
+
 def test_a_run_is_queued_though_the_broker_is_away(transactional_db, project, base, dataset):
     command = [sys.executable, "manage.py", "start_run", project.slug, "dpo", "--dataset", "1", "--policy", "base"]
     environment = {**suite.test_environment(), "BROKER_URL": "redis://127.0.0.1:1/0"}

@@ -12,6 +12,7 @@ Private parts of TRL's trainers: `_step`, `_buffered_inputs` (the sampled batche
 """
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -249,6 +250,7 @@ def run_online(
     # Save
     save_checkpoint(trainer, folder)
     folder.event("metrics", step=trainer.state.global_step, metrics=finite(metrics))
+    shutil.rmtree(folder.path / "reference", ignore_errors=True)
     folder.save_result(metrics, is_adapter=arguments.use_peft, **(watch.outcome() if watch else {}))
 
 
