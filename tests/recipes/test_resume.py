@@ -68,7 +68,7 @@ CASES: dict[str, Row] = {
         **COMMON,
         "per_device_train_batch_size": 2,
         "eval_prompts": 4,
-        "rewards": {"vowels": 1.0},
+        "rewards": {"letters": 1.0},
         "max_completion_length": 4,
         "max_length": 64,
         "watch_steps": 0,
