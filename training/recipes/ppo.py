@@ -53,7 +53,8 @@ class Critic(nn.Module):
     def forward(self, ids_BPT: torch.Tensor, attention_BPT: torch.Tensor, tokens: int) -> torch.Tensor:
         """(B, T) with T = `tokens`. The state before a token is what the body makes of the token that it follows."""
         hidden_BPTD = self.body(input_ids=ids_BPT, attention_mask=attention_BPT, use_cache=False).last_hidden_state
-        values_BT: torch.Tensor = self.head(hidden_BPTD[:, -tokens - 1 : -1]).squeeze(-1).float()
+        with torch.autocast(hidden_BPTD.device.type, enabled=False):  # bfloat16 would leave a value three digits
+            values_BT: torch.Tensor = self.head(hidden_BPTD[:, -tokens - 1 : -1].float()).squeeze(-1)
         return values_BT
 
     def trained(self) -> dict[str, torch.Tensor]:
