@@ -58,7 +58,7 @@ def measure(path: Path, case: Case) -> Figure:
     return speedup(
         "dpo",
         case,
-        stepper(expanded, case.k * (case.k - 1) // 2, expanded_reference),
-        stepper(whole, 1, whole_reference),
+        stepper(expanded, case.k * (case.k - 1) // 2, case.pairs_at_once, expanded_reference),
+        stepper(whole, 1, before=whole_reference),
         "TRL DPOTrainer on all pairs",
     )

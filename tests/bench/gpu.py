@@ -7,8 +7,8 @@ same data in the same run. Needs a CUDA device; elsewhere it says so and measure
 SmolLM2-135M-Instruct, prompts of some 256 and answers of some 128 tokens; SFT 32 examples, reward and DPO 8 rankings of 4 completions,
 GRPO 8 prompts of 8 completions a step. TRL takes the pairs of the same rankings. Steps of both are interleaved, optimiser included.
 
-Model FLOPs: 6 for each weight of the layers and of the head, and token (the head's not for reward; 2 instead of 6 for the pass of DPO's
-reference), and 12 × layers × width × length for attention. Tokens count as they pass through the model, so a saving shows in the ratio
+Model FLOPs: 6 for each token and weight of the layers and of the head (reward has none), 2 more for the reference of DPO and GRPO, 2 more
+for GRPO's sampling; and twice as many × layers × width × length for attention. Tokens count as they pass through the model, so a saving shows in the ratio
 to TRL, not in the utilisation.
 """
 
@@ -161,6 +161,7 @@ def grpo(path: Path, size: Size, given: dict[str, Any]) -> list[Figure]:
     rows = rankings(size, size.prompts * (size.rounds + 1), 2)
     data = Dataset.from_list([{"prompt": row["prompt"]} for row in rows])
     batch = size.prompts * size.generations
+    prompt = len(tokenizer.apply_chat_template(rows[0]["prompt"], add_generation_prompt=True)["input_ids"])
     config = GRPOConfig(
         **given, per_device_train_batch_size=batch, num_generations=size.generations, max_completion_length=size.new_tokens,
         generation_kwargs={"min_new_tokens": size.new_tokens}, max_steps=1, beta=0.04,
@@ -173,27 +174,26 @@ def grpo(path: Path, size: Size, given: dict[str, Any]) -> list[Figure]:
 
     def steps(trainer: Any) -> Step:
         def step(number: int) -> int:
-            before = trainer.state.num_input_tokens_seen
             trainer.train()
-            return int(trainer.state.num_input_tokens_seen - before) or batch * size.new_tokens
+            return batch * (prompt + size.new_tokens)
 
         return step
 
     ours, theirs = map(steps, trainers)
-    return compare("grpo", size, trainers[0].model, ours, theirs, head=True, of="TRL GRPOTrainer", passes=None)
+    return compare("grpo", size, trainers[0].model, ours, theirs, head=True, of="TRL GRPOTrainer", passes=10)
 
 
 def compare(
-    name: str, size: Size, model: PreTrainedModel, ours: Step, theirs: Step, *, head: bool, of: str, passes: int | None = 6
+    name: str, size: Size, model: PreTrainedModel, ours: Step, theirs: Step, *, head: bool, of: str, passes: int = 6
 ) -> list[Figure]:  # fmt: skip
-    """The first round warms up and does not count. `passes` are operations for each weight and token; None leaves them uncounted."""
+    """The first round warms up and does not count. `passes` are operations for each weight and token."""
     ratios, rates, used = [], [], []
     for number in range(size.rounds + 1):
         seconds, tokens = timed(ours, number)
         baseline, _ = timed(theirs, number)
         ratios.append(baseline / seconds)
         rates.append(tokens / seconds)
-        if passes and (peak := peak_operations()):
+        if peak := peak_operations():
             used.append(operations(model, tokens, size, head, passes) / seconds / peak)
     figures = [
         Figure.from_rounds(f"gpu_{name}_tokens_per_s", rates[1:], "tokens/s"),
