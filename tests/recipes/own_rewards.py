@@ -1,10 +1,6 @@
 """Rewards of one's own, as a user of Podium would write them."""
 
 
-def politeness(completions):
-    return [1.0 if "please" in one.answer else 0.0 for one in completions]
-
-
 def shortness(completions):
     """Longer than ten characters is bad, whatever it says; nothing is said of an empty answer."""
     return [-max(0, len(one.answer) - 10) / 100 if one.answer else None for one in completions]

@@ -1,6 +1,7 @@
 """Each built-in reward on tables of cases, through the interface that the methods use."""
 
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.recipes.tiny import finish, make_run, planted_ranking
+from tests.recipes.tiny import ROOT, finish, make_run, planted_ranking
 from training.recipes.arguments import ScoringArguments
 from training.recipes.arguments.rewards import REWARDS
 from training.recipes.rewards import make_rewards, read_completion, weighted_sum
@@ -261,8 +262,15 @@ def test_each_built_in_reward_is_a_module_and_has_a_label():
         assert about
 
 
-def test_a_reward_of_ones_own_is_imported_by_its_place_and_scores():
-    folder = RunFolder(NOWHERE, {}, reward_functions={"politeness": "tests.recipes.own_rewards:politeness"})
+def test_the_documented_reward_of_ones_own_is_imported_by_its_place_and_scores(tmp_path, monkeypatch):
+    text = (ROOT / "docs/training.md").read_text()
+    code = text.partition("```python\n# mypackage/rewards.py\n")[2].partition("```")[0]
+    setting = re.search(r'REWARD_FUNCTIONS="(.+)"', text)
+    assert setting
+    (tmp_path / "mypackage").mkdir()
+    (tmp_path / "mypackage/rewards.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = RunFolder(NOWHERE, {}, reward_functions=dict([setting[1].split("=")]))
     assert rewarded("politeness", ["Yes, please.", "No."], folder=folder) == [1, 0]
 
 
