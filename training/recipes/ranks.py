@@ -28,6 +28,11 @@ def is_first() -> bool:
     return rank() == 0
 
 
+def share_weights() -> bool:
+    """Whether no process holds the whole model, so that none can sample by itself: FSDP, or DeepSpeed's stage 3."""
+    return os.environ.get("ACCELERATE_USE_FSDP") == "true" or os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+
+
 def die_with_launcher() -> None:
     """The launcher starts each rank in a session of its own, which no signal to the launcher's reaches."""
     if count() > 1 and sys.platform == "linux":

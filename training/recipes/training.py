@@ -176,7 +176,7 @@ class Samples:
         self.shown_at = -1
 
     def show(self, step: int) -> None:
-        if step != self.shown_at:
+        if step != self.shown_at and not ranks.share_weights():
             self.shown_at = step
             for prompt, before, after in zip(self.prompts, self.before, self._answer(), strict=True):
                 self.folder.event("sample", step=step, prompt=prompt, before=before, after=after)
