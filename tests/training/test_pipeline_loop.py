@@ -3,18 +3,18 @@
 import pytest
 from django.urls import reverse
 
-from annotate.models import RankingTask
 from config.processes import wait_until
 from tests.conftest import signed_in
 from tests.training.conftest import make_checkpoint, rank_tasks
 from tests.training.pipeline_runs import promoted_base
 from tests.training.test_loop import models
 from training.models import PipelineRun, Run
+from training.services.checkpoints import promoted_checkpoint
 
 __all__ = ["models"]
 
 DEFINITION = """
-title = "Imitate, then write"
+title = "Imitate, and answer the prompts from then on"
 
 [stages.rankings]
 method = "dataset"
@@ -26,18 +26,16 @@ policy = "promoted"
 dataset = "rankings"
 arguments = { max_steps = 2, per_device_train_batch_size = 2, max_length = 128, bf16 = false }
 
-[stages.write]
-method = "generate"
+[stages.release]
+method = "promote"
 policy = "sft"
-arguments = { num_prompts = 2, num_generations = 3, max_new_tokens = 6, bf16 = false }
 """
 
 
 @pytest.mark.timeout(600)
-def test_a_worker_takes_a_pipeline_from_rankings_to_new_tasks(models, worker, project, alice, bob):
+def test_a_worker_takes_a_pipeline_from_rankings_to_a_promoted_model(models, worker, project, alice, bob):
     promoted_base(make_checkpoint(project, models, name="tiny"), alice)
     rank_tasks(project, bob, 4)
-    tasks = RankingTask.objects.count()
     client = signed_in(alice)
     client.post(reverse("pipeline_new", args=[project.slug]), {"name": "nightly", "definition": DEFINITION})
     client.post(reverse("pipeline_start", args=[project.slug, project.pipelines.get().pk]))
@@ -52,7 +50,6 @@ def test_a_worker_takes_a_pipeline_from_rankings_to_new_tasks(models, worker, pr
 
     assert wait_until(ended, 400), told()
     assert started.state == "succeeded", told()
-    sft, write = Run.objects.order_by("pk")
-    assert sft.dataset_version == project.dataset_versions.get()
-    assert write.run_inputs.get().checkpoint == sft.checkpoints.get()
-    assert RankingTask.objects.count() > tasks
+    run = Run.objects.get()
+    assert run.dataset_version == project.dataset_versions.get()
+    assert promoted_checkpoint(project) == run.checkpoints.get()
