@@ -173,7 +173,9 @@ def test_the_page_says_what_came_out_with_intervals_and_draws_it(rita, run):
     assert "it is too sure of itself" in html
     assert "With answers of equal length it would win" in html
     assert "In 7 of" in html
-    assert "it is the better one" in html
+    assert "So it is the better one of the two." in html
+    assert "A draw cannot be ruled out." in html
+    assert "6 prompts are left out, since no verdict could be read." in html
     assert "first look" not in html
     keys = ("tags", "calibration", "sizes", "wins", "right", "spending", "reward")
     assert [key for key in keys if f'id="figure-{key}"' in html] == list(keys)

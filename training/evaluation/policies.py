@@ -4,55 +4,71 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from annotate.charts import Dot
-from annotate.figures import Column, Figure, Interval, Value, dot_chart, number, percent, span, why
+from annotate.figures import Column, Figure, Value, dot_chart, number, percent, span, why
 
 from .words import CHANCE, FROM_TO, PROMPTS, Section, cells, count, few, spanned
 
 DRAWN_ROWS = 24
 BY = {"reward_model": gettext_lazy("Reward model"), "judge": gettext_lazy("Judge")}
+BY_CONTROLLED = {
+    "reward_model": gettext_lazy("Reward model, equal length"),
+    "judge": gettext_lazy("Judge, equal length"),
+}
 
 
 def wins(evaluation: Mapping[str, Any]) -> Section | None:
     found = evaluation.get("wins")
     if not found:
         return None
-    says = []
-    for one in found:
-        said = _(
-            "By the %(by)s, the language model wins %(rate)s against the other, a tie being half a win: %(verdict)s."
-        )
-        by = {"reward_model": _("reward model"), "judge": _("judge")}[one["by"]]
-        says.append(said % {"by": by, "rate": spanned(one["rate"]), "verdict": _won(one["rate"])})
-        if one["controlled"]["value"] is not None:
-            said = _(
-                "With answers of equal length it would win %(rate)s; its answers have %(policy)s characters, the other’s %(baseline)s."
-            )
-            lengths = {side: number(one[f"{side}_length"], 0) for side in ("policy", "baseline")}
-            says.append(said % {"rate": spanned(one["controlled"]), **lengths})
-        if one.get("swayed"):
-            said = _(
-                "In %(swayed)s of %(prompts)s prompts the judge changed its mind when the answers changed places, which makes a tie."
-            )
-            says.append(said % {"swayed": number(one["swayed"], 0), "prompts": number(one["rate"]["n"], 0)})
-    says += few(found[0]["rate"]["n"])
-    return Section(_("Against the other model"), says, [_win_rates(found)])
+    says = [said for one in found for said in _told(one)]
+    return Section(_("Against the other model"), says + few(found[0]["rate"]["n"]), [_win_rates(found)])
 
 
-def _won(rate: Interval) -> str:
+def _told(one: Mapping[str, Any]) -> list[str]:
+    """What one way to decide has to say, in sentences."""
+    rate, controlled = one["rate"], one["controlled"]
+    if one["by"] == "judge":
+        said = _("By the judge, the language model wins %(rate)s against the other, a tie being half a win.")
+    else:
+        said = _("By the reward model, the language model wins %(rate)s against the other, a tie being half a win.")
+    says = [said % {"rate": spanned(rate)}]
     if rate["low"] > CHANCE:
-        return _("it is the better one")
-    return _("it is the worse one") if rate["high"] < CHANCE else _("a draw cannot be ruled out")
+        says.append(_("So it is the better one of the two."))
+    elif rate["high"] < CHANCE:
+        says.append(_("So it is the worse one of the two."))
+    else:
+        says.append(_("A draw cannot be ruled out."))
+    if controlled["value"] is not None:
+        said = _(
+            "With answers of equal length it would win %(rate)s; its answers have %(policy)s characters, the other’s %(baseline)s."
+        )
+        lengths = {side: number(one[f"{side}_length"], 0) for side in ("policy", "baseline")}
+        says.append(said % {"rate": spanned(controlled), **lengths})
+    if one.get("swayed"):
+        said = _(
+            "In %(swayed)s of %(prompts)s prompts the judge changed its mind when the answers changed places, which makes a tie; "
+            "the answer shown first got %(first)s of its decisions."
+        )
+        numbers = {"swayed": number(one["swayed"], 0), "prompts": number(rate["n"], 0), "first": percent(one["first"])}
+        says.append(said % numbers)
+    if one["undecided"]:
+        said = ngettext(
+            "%(count)s prompt is left out, since no verdict could be read.",
+            "%(count)s prompts are left out, since no verdict could be read.",
+            one["undecided"],
+        )
+        says.append(said % {"count": number(one["undecided"], 0)})
+    return says
 
 
 def _win_rates(found: list[Mapping[str, Any]]) -> Figure:
     title = _("How often the language model wins")
     dots, table = [], []
     for one in found:
-        by = str(BY[one["by"]])
-        controlled = _("%(by)s, equal length") % {"by": by}
+        by, controlled = str(BY[one["by"]]), str(BY_CONTROLLED[one["by"]])
         for name, label, rate in ((by, by, one["rate"]), (controlled, _("at equal length"), one["controlled"])):
             said = percent(rate["value"]) if rate["value"] is not None else why(rate)
             dots.append(Dot(label, rate["value"], span(rate), said))
@@ -94,7 +110,9 @@ def answers(evaluation: Mapping[str, Any]) -> Section | None:
             said = _("%(share)s of its answers reached the length limit; a longer one may show more of what it can do.")
             says.append(said % {"share": percent(1 - policy["finished"])})
     if difference := evaluation.get("difference"):
-        said = _("On the same prompts that is %(points)s points more than the other model (%(low)s to %(high)s).")
+        said = _(
+            "On the same prompts that is %(points)s points above the other model (%(low)s to %(high)s); below zero the other one is better."
+        )
         if difference["low"] is not None:
             says.append(
                 said
