@@ -20,7 +20,7 @@ def notes(run):
     return " ".join(event["message"] for event in events(run, "note"))
 
 
-@pytest.mark.parametrize(("seed", "desirable", "lora"), [(0, "middle", False), (1, "best", False), (2, "best", True)])
+@pytest.mark.parametrize(("seed", "desirable", "lora"), [(0, "middle", False), (2, "best", True)])
 def test_the_policy_comes_to_prefer_what_people_prefer(tiny_model, tmp_path, seed, desirable, lora):
     run = make_run(
         tmp_path / "run", "kto", tiny_model, rankings=[*RANKINGS, ALL_BAD], learning_rate=4e-3 if lora else 3e-3,

@@ -66,7 +66,6 @@ def test_reference_and_policy_are_computed_in_the_same_precision(tiny_model, tmp
     ("method", "loss_type", "rate", "first"),
     [
         ("dpo", "plackett_luce", 2e-3, (log(4) + log(3) + log(2)) / 3),
-        ("dpo", "ipo", 2e-3, 25),
         ("reward", "plackett_luce", 5e-3, None),
     ],
 )

@@ -18,9 +18,7 @@ def notes(run):
     return " ".join(event["message"] for event in events(run, "note"))
 
 
-@pytest.mark.parametrize(
-    ("seed", "pairs", "lora"), [(0, "best_worst", False), (1, "all", False), (2, "best_worst", True)]
-)
+@pytest.mark.parametrize(("seed", "pairs", "lora"), [(1, "all", False), (2, "best_worst", True)])
 def test_the_policy_comes_to_prefer_what_people_prefer(tiny_model, tmp_path, seed, pairs, lora):
     run = make_run(
         tmp_path / "run", "orpo", tiny_model, rankings=RANKINGS, learning_rate=1e-2 if lora else 4e-3, use_peft=lora,
