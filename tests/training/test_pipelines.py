@@ -20,6 +20,7 @@ from training.definitions import InvalidPipeline, parse_definition
 from training.models import Checkpoint, Pipeline, PipelineRun, Run
 from training.services.checkpoints import promoted_checkpoint
 from training.services.pipelines import (
+    SHIPPED_WORDS,
     PipelineBusy,
     advance,
     archive_pipeline,
@@ -34,8 +35,7 @@ from training.services.pipelines import (
 @pytest.mark.parametrize("name", sorted(shipped_definitions()))
 def test_what_comes_with_podium_is_a_valid_definition(name):
     definition = parse_definition(shipped_definitions()[name])
-    assert definition.title
-    assert definition.description
+    assert {definition.title, definition.description} <= set(SHIPPED_WORDS), "for the translators"
     assert len(definition.stages) >= 3
 
 

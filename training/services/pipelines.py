@@ -11,7 +11,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Max
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import override
+from django.utils.translation import gettext_noop, override
 
 from annotate.jobs import wake
 from annotate.models import DatasetVersion, Project, Ranking, User, record
@@ -36,6 +36,21 @@ from .given import find_given
 from .runs import cancel_run, retry_run, start_run
 
 SHIPPED = Path(__file__).parent.parent / "pipelines"
+# What those files say of themselves, for the translators, who read no TOML.
+SHIPPED_WORDS = (
+    gettext_noop("Direct"),
+    gettext_noop(
+        "Imitate the best answers, then prefer as people preferred. The shortest way from rankings to a better model."
+    ),
+    gettext_noop("DeepSeek-R1"),
+    gettext_noop(
+        "Learn to reason from rules: a cold start, reinforcement by verified answers, the best samples imitated, and reinforcement again, by rules and people's preferences. The prompts need reference answers."
+    ),
+    gettext_noop("Classic RLHF"),
+    gettext_noop(
+        "Imitate the best answers, learn a reward from the rankings, then optimise the policy against it while a watchdog looks on."
+    ),
+)
 ENDED_BADLY = (StageRun.State.FAILED, StageRun.State.CANCELLED)
 
 
