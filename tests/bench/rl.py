@@ -15,6 +15,7 @@ import torch
 from transformers import AutoTokenizer, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from tests.bench import watchdog
 from tests.bench.figures import Figure
 from tests.recipes.planted import PROMPTS, REWARD_FUNCTIONS
 from tests.recipes.tiny import make_run, save_tiny_model
@@ -64,7 +65,10 @@ def run() -> list[Figure]:
         same = all(map(torch.equal, plain.model.parameters(), ours.model.parameters()))
     if not same:
         raise RuntimeError("The two did not do the same work: their weights differ.")
-    return [Figure.from_rounds("grpo_step_ratio_to_trl", ratios[1:], "x", "TRL GRPOTrainer, the same steps")]
+    return [
+        Figure.from_rounds("grpo_step_ratio_to_trl", ratios[1:], "x", "TRL GRPOTrainer, the same steps"),
+        *watchdog.run(),
+    ]
 
 
 def letters(completions: list[Any], **_: Any) -> list[float]:
