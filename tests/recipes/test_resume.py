@@ -59,8 +59,8 @@ CASES: dict[str, Row] = {
     "sft": {"data": {"rankings": RANKINGS, "demonstrations": DEMONSTRATIONS}, **COMMON},
     "reward": {"data": {"rankings": RANKINGS}, **COMMON},
     "dpo": {"data": {"rankings": RANKINGS}, **COMMON},
-    "kto": {"data": {"rankings": RANKINGS}, **COMMON, "desirable": "best", "per_device_train_batch_size": 2},
-    "orpo": {"data": {"rankings": RANKINGS}, **COMMON, "per_device_train_batch_size": 2},
+    "kto": {"data": {"rankings": RANKINGS[:16]}, **COMMON, "desirable": "best", "per_device_train_batch_size": 2},
+    "orpo": {"data": {"rankings": RANKINGS[:16]}, **COMMON, "per_device_train_batch_size": 2},
     "grpo": {"data": {"prompts": PROMPTS}, **COMMON, **ONLINE, "steps_per_generation": 3, "num_iterations": 2},
     "rloo": {"data": {"prompts": PROMPTS}, **COMMON, **ONLINE, "num_iterations": 3},
     "online_dpo": {
