@@ -41,6 +41,12 @@ LABELS = {
     "training_prompts": gettext_lazy("Training prompts"),
     "train_tokens": gettext_lazy("Training tokens"),
     "parameters": gettext_lazy("Parameters"),
+    "sampled_prompts": gettext_lazy("Prompts answered"),
+    "sampled": gettext_lazy("Completions written"),
+    "kept": gettext_lazy("Completions kept"),
+    "kept_share": gettext_lazy("Share kept"),
+    "kept_reward": gettext_lazy("Mean reward of those kept"),
+    "mixed_in": gettext_lazy("Examples mixed in"),
     "finished_share": gettext_lazy("Share that ended by itself"),
     "tokens_per_second": gettext_lazy("Tokens per second"),
 }

@@ -71,7 +71,7 @@ def test_it_keeps_the_best_of_each_prompt_and_says_where_they_come_from(tmp_path
         assert row["provenance"]["sampling"]["max_new_tokens"] == 12
         assert (row["prompt_id"], row["split"]) == (prompt["content_hash"], prompt["split"])
     metrics = result(run)["metrics"]
-    assert (metrics["prompts"], metrics["completions"], metrics["kept"]) == (6, 24, 6)
+    assert (metrics["sampled_prompts"], metrics["sampled"], metrics["kept"]) == (6, 24, 6)
     assert sum(result(run)["left_out"].values()) == 24 - 6
     assert set(curve(run, "rewards/shortness/mean")) == {2, 4, 6}
     assert len({row["demonstration"] for row in kept}) == 6

@@ -242,6 +242,7 @@ def test_sampled_answers_become_a_dataset_version_on_which_a_model_is_tuned(
     page = client.get(reverse("run", args=[project.slug, run.pk])).content.decode()
     assert reverse("dataset", args=[project.slug, 1]) in page
     assert "5 examples" in page
+    assert "Completions written" in page
     page = client.get(reverse("dataset", args=[project.slug, 1])).content.decode()
     assert reverse("run", args=[project.slug, run.pk]) in page
     assert "Good enough, but the prompt has better ones" in page

@@ -67,11 +67,11 @@ def rejection_sampling(folder: RunFolder, arguments: RejectionSamplingArguments)
     write_examples(folder.path / "dataset", examples.values())
     sampled = sum(len(line["candidates"]) for line in read_lines(output))
     metrics = {
-        "prompts": len(prompts),
-        "completions": sampled,
+        "sampled_prompts": len(prompts),
+        "sampled": sampled,
         "kept": len(scores),
         "kept_share": len(scores) / sampled,
-        "score_mean": sum(scores) / len(scores),
+        "kept_reward": sum(scores) / len(scores),
         "mixed_in": len(mixed),
     }
     folder.event("metrics", step=len(prompts), metrics=finite(metrics))
