@@ -69,7 +69,7 @@ def test_every_loss_is_one_of_its_own(tiny_model, tmp_path):
 def test_an_adapter_stands_on_an_adapter_and_the_reference_is_both(tiny_model, tmp_path):
     base: Row = {"location": f"folder:{tiny_model}"}
     first = make_online_run(
-        tmp_path / "first", "grpo", tiny_model, **SHORT, max_steps=2, use_peft=True, learning_rate=0.05
+        tmp_path / "first", "grpo", tiny_model, PROMPTS[1:4], **SHORT, max_steps=2, use_peft=True, learning_rate=0.05
     )
     finish(first)
     assert result(first)["is_adapter"]

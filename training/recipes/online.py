@@ -4,7 +4,7 @@ A step samples completions from the policy as it is, scores them, and learns fro
 TRL's; rewards are those of training/recipes/rewards.
 
 Departures: a run resumes exactly at any step, since the completions that are still to be learned from are saved with it (TRL samples
-anew, which is exact only between two samplings). Held-out evaluations draw from random numbers of their own, so that they neither
+anew, which is exact only between two samplings), and the order of an epoch's prompts follows from its number. Held-out evaluations draw from random numbers of their own, so that they neither
 differ among themselves nor change the training. The reference is the policy that the run started from, also where that is an adapter.
 
 Private parts of TRL's trainers: `_step`, `_buffered_inputs` (the sampled batches), `_save_rng_state` and `_load_rng_state`
@@ -207,9 +207,8 @@ def run_online(
         settings |= sampling_settings(arguments)
 
     # Policy, reference, and what scores the completions
-    functions, weights = reward_functions(
-        folder, arguments, tokenizer, has_references=any(training["reference"]) or any(held_out["reference"])
-    )
+    has_references = any(row["reference"] for part in (training, held_out) for row in part)
+    functions, weights = reward_functions(folder, arguments, tokenizer, has_references=has_references)
     trainer = make_trainer(
         model=load_policy(folder, arguments),
         args=configure(
