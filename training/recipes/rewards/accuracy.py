@@ -18,6 +18,7 @@ from training.recipes.rewards import Reward, Sampled
 from training.recipes.run_folder import RunFailed, RunFolder
 
 SECONDS = 3.0
+REMEMBERED = 10_000  # verdicts: a policy that has settled writes the same answers again and again
 SCRIPT = Path(__file__).with_name("equality.py")
 
 
@@ -36,6 +37,8 @@ class MathVerifier:
     def __call__(self, reference: str, text: str) -> bool | None:
         with self.lock:
             if (reference, text) not in self.known:
+                if len(self.known) >= REMEMBERED:
+                    self.known.clear()
                 self.known[reference, text] = self._ask(reference, text)
             return self.known[reference, text]
 
