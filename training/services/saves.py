@@ -81,7 +81,9 @@ def is_whole(checkpoint: Path) -> bool:
                 pass
     except (OSError, ValueError, SafetensorError):
         return False
-    return all(zipfile.is_zipfile(checkpoint / name) for name in ("optimizer.pt", "scheduler.pt"))
+    saved = [file for name in ("optimizer.pt", "optimizer.bin", "scheduler.pt") if (file := checkpoint / name).exists()]
+    sharded = [*checkpoint.glob("optimizer_*"), *checkpoint.glob("global_step*")]
+    return all(map(zipfile.is_zipfile, saved)) and (len(saved) == 2 or bool(sharded))
 
 
 def link(source: Path, target: Path) -> None:
