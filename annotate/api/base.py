@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from ninja import NinjaAPI, Schema, Status
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import HttpBearer
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from annotate.models import ApiToken, Membership, Project, StoredResponse, User
 from annotate.services.assignments import Refused
@@ -102,7 +102,9 @@ class Token(HttpBearer):
 def membership_of(request: ApiRequest, slug: str, *roles: Membership.Role) -> Membership:
     """The token's owner in the project. No membership, or a token for another project: 404. Another role than `roles`: 403."""
     rows = Membership.objects.present().select_related("project", "user")
-    membership = rows.filter(project__slug=slug, user_id=request.auth.user_id).first()
+    membership = None
+    if "\0" not in slug:
+        membership = rows.filter(project__slug=slug, user_id=request.auth.user_id).first()
     if membership is None or request.auth.project_id not in (None, membership.project_id):
         raise Problem(404, _("There is no project “%(slug)s”, or you are not in it.") % {"slug": slug})
     if roles and membership.role not in roles:
@@ -115,12 +117,28 @@ def projects_of(request: ApiRequest) -> QuerySet[Project]:
     return rows.filter(pk=request.auth.project_id) if request.auth.project_id else rows
 
 
+class Asked(Schema):
+    """What a request brings, in texts that Postgres can hold: without NUL and halves of surrogate pairs."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_what_cannot_be_stored(cls, value: Any) -> Any:
+        left = [value]
+        while left:
+            one = left.pop()
+            if isinstance(one, str) and ("\0" in one or any("\ud800" <= letter <= "\udfff" for letter in one)):
+                raise ValueError("a text holds characters that cannot be stored")
+            if isinstance(one, dict | list):
+                left += [*one, *one.values()] if isinstance(one, dict) else one
+        return value
+
+
 class Page(Schema, Generic[Item]):
     items: list[Item]
     next: str | None = Field(None, description="The `cursor` of the next page; null on the last one")
 
 
-class PageQuery(Schema):
+class PageQuery(Asked):
     cursor: str = Field("", max_length=100, description="`next` of the page before; empty for the first one")
     limit: int = Field(50, ge=1, le=LIMIT)
 

@@ -1,5 +1,6 @@
 """Runs and checkpoints by the API: what the page does, with the same checks."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -61,6 +62,30 @@ def test_what_is_wrong_is_named(project, base, dataset, token, change, field):
     answer = post(f"/api/v1/projects/{project.slug}/runs", token, body)
     assert answer.status_code == 422
     assert any(name == field or name.endswith(f".{field}") for name in answer.json()["errors"]), answer.json()
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("letter", ["\0", "\ud800"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("note", "a{}"),
+        ("method", "{}"),
+        ("inputs", {"policy": "{}"}),
+        ("arguments", {"reward_language": "{}"}),
+        ("arguments", {"{}": [{"deep": "{}"}]}),
+    ],
+)
+def test_a_text_that_cannot_be_stored_is_refused(project, base, token, field, value, letter):
+    body = json.dumps({"method": "generate", "inputs": {"policy": "base"}} | {field: value})
+    answer = Client().post(
+        f"/api/v1/projects/{project.slug}/runs",
+        body.replace("{}", json.dumps(letter)[1:-1]),
+        content_type="application/json",
+        headers=bearer(token),
+    )
+    assert answer.status_code == 422, answer.content
+    assert any(name.split(".")[-1] == field for name in answer.json()["errors"]), answer.json()
     assert not Run.objects.exists()
 
 

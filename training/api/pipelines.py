@@ -13,6 +13,7 @@ from pydantic import Field
 from annotate.api.base import (
     ERRORS,
     ApiRequest,
+    Asked,
     Page,
     PageQuery,
     Problem,
@@ -41,7 +42,7 @@ READERS = (Role.RESEARCHER, Role.ADMIN)
 TRAIN = Token(Scope.TRAIN)
 
 
-class PipelineIn(Schema):
+class PipelineIn(Asked):
     name: str = Field(min_length=1, max_length=80)
     definition: str = Field(max_length=100_000, description="The TOML text; docs/pipelines.md describes it")
 
@@ -100,7 +101,7 @@ def _stage(stage: StageRun) -> StageOut:
 
 def _runs(project: Project) -> Any:
     rows = project.pipeline_runs.select_related("pipeline", "created_by")
-    return rows.prefetch_related("stages__dataset_version", "stages__runs")
+    return rows.prefetch_related("stages__dataset_version", "stages__runs__made_version")
 
 
 @contextmanager

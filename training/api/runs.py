@@ -12,6 +12,7 @@ from pydantic import Field
 from annotate.api.base import (
     ERRORS,
     ApiRequest,
+    Asked,
     Page,
     PageQuery,
     Problem,
@@ -64,7 +65,7 @@ class MethodOut(Schema):
     arguments: list[ArgumentOut]
 
 
-class RunIn(Schema):
+class RunIn(Asked):
     method: str = Field(description="A name of /methods")
     arguments: dict[str, Any] = Field({}, description="Those that differ from their defaults")
     inputs: dict[str, str] = Field(
@@ -121,7 +122,7 @@ class CheckpointOut(Schema):
     created_at: datetime
 
 
-class PromotionIn(Schema):
+class PromotionIn(Asked):
     note: str = Field("", max_length=200)
 
 
