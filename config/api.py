@@ -1,8 +1,11 @@
 """The REST API at /api/v1/, put together. Its OpenAPI description is at /api/v1/openapi.json."""
 
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 
-from annotate.api.base import add_error_handlers
+from annotate.api.base import Problem, add_error_handlers, problem_response
 from annotate.api.projects import router as projects
 from training.api.pipelines import router as pipelines
 from training.api.runs import router as runs
@@ -19,3 +22,9 @@ api = NinjaAPI(
 add_error_handlers(api)
 for router in (projects, runs, pipelines):
     api.add_router("", router)
+
+
+@csrf_exempt
+def unknown_address(request: HttpRequest) -> HttpResponse:
+    """For scripts, which cannot read the page that says so."""
+    return problem_response(Problem(404, _("There is no such thing here.")))

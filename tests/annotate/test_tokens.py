@@ -119,6 +119,15 @@ def test_a_token_sees_the_projects_of_its_owner_or_the_one_that_it_is_for(alice,
         assert (answer.status_code, answer.json()["title"]) == (404, "Not found")
 
 
+def test_an_address_where_nothing_is_answers_with_a_problem_too(alice, project):
+    token = make_token(alice)
+    for path in ("/api/v1/nothing", "/api/v1/projects/a%00b", f"/api/v1/projects/{project.slug}/runs/x"):
+        answer = get(path, token)
+        assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+    answer = Client(enforce_csrf_checks=True).post("/api/v1/nothing", {}, content_type="application/json")
+    assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
+
+
 def test_pages_follow_one_another_by_cursor(alice, project):
     for number in range(4):
         made = Project.objects.create(slug=f"p{number}", name="P", created_by=alice)
