@@ -246,7 +246,7 @@ def _filter_value(name: str, hint: Any, value: Any) -> Any:
     if hint is bool:
         return value if isinstance(value, bool) else None
     if get_origin(hint) is tuple:
-        whole = isinstance(value, list) and all(isinstance(one, str) for one in value)
+        whole = isinstance(value, list) and all(isinstance(one, str) and "\0" not in one for one in value)
         return value if whole else None
     if datetime in get_args(hint):
         if isinstance(value, date) and not isinstance(value, datetime):

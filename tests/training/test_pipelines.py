@@ -91,6 +91,11 @@ def stage(**fields: Any) -> str:
         (stage(after='["gone"]'), ("sft", "after"), "no stage “gone”"),
         ('[stages.a]\nmethod = "dataset"\nfilters = { since = "x" }', ("a", "filters.since"), "a day or a moment"),
         ('[stages.a]\nmethod = "dataset"\nfilters = { tags = "x" }', ("a", "filters.tags"), "a list of texts"),
+        (
+            '[stages.a]\nmethod = "dataset"\nfilters = { tags = ["\\u0000"] }',
+            ("a", "filters.tags"),
+            "a list of texts",
+        ),
         ('[stages.a]\nmethod = "dataset"\nfilters = { min_rankings = 1.5 }', ("a", "filters.min_rankings"), "a number"),
         ('[stages.a]\nmethod = "dataset"\nfilters = { weights = "x" }', ("a", "filters.weights"), "equal, reliability"),
         ('[stages.a]\nmethod = "dataset"\nfilters = { colour = 1 }', ("a", "filters.colour"), "no such filter"),
