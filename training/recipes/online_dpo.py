@@ -136,11 +136,11 @@ class EvaluatingOnlineDPOTrainer(FiniteLoss, OnlineDPOTrainer):
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         measured = {"stats": self.stats, "measured": self.measured}
-        Path(output_dir, "measured.json").write_text(json.dumps(measured))
+        Path(output_dir, f"measured_{self.args.process_index}.json").write_text(json.dumps(measured))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         super()._load_rng_state(checkpoint)
-        if checkpoint and (file := Path(checkpoint, "measured.json")).is_file():
+        if checkpoint and (file := Path(checkpoint, f"measured_{self.args.process_index}.json")).is_file():
             measured = json.loads(file.read_text())
             self.stats, self.measured = measured["stats"], measured["measured"]
 
