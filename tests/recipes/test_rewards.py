@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -143,6 +144,14 @@ GOOD = "<think>Nine and nine.</think><answer>18</answer>"
 )
 def test_the_form_is_each_tag_once_in_order_and_nothing_after(text, wanted):
     assert rewarded("format", [text]) == [wanted]
+
+
+@pytest.mark.parametrize("text", ["<answer>" * 20_000, "<think>" + "</think><answer>" * 10_000])
+def test_thousands_of_tags_are_read_in_one_go(text):
+    began = time.process_time()
+    assert rewarded("format", [text]) == [0]
+    assert rewarded("length", [text]) == [0]
+    assert time.process_time() - began < 1
 
 
 TAGS = st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "x", " "])

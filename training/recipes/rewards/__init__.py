@@ -49,7 +49,8 @@ def read_completion(
 ) -> Sampled:
     """What a policy wrote, parted into reasoning and answer."""
     reasoning, rest = split_reasoning(text)
-    marked = ANSWER.findall(rest)
+    # As far as the last end, or a thousand tags without one would each be followed to the end of the text.
+    marked = ANSWER.findall(rest[: rest.rfind("</answer>") + len("</answer>")])
     return Sampled(prompt, text, reasoning, marked[-1].strip() if marked else rest, reference, tokens, finished)
 
 

@@ -24,5 +24,8 @@ def format_reward(completions: Sequence[Sampled]) -> list[float | None]:
 
 
 def has_form(text: str) -> bool:
+    # Counted first, so that the expression never goes through thousands of tags.
+    if any(text.count(tag) != 1 for tag in TAGS):
+        return False
     found = FORM.fullmatch(text)
-    return found is not None and found["answer"].strip() != "" and all(text.count(tag) == 1 for tag in TAGS)
+    return found is not None and found["answer"].strip() != ""
