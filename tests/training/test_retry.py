@@ -92,6 +92,22 @@ def test_a_retried_generation_keeps_the_prompts_that_were_answered(script_recipe
     assert again.events.filter(data__message=f"Goes on from step 1 of run {run.pk}.").exists()
 
 
+def test_a_retried_rejection_sampling_keeps_what_was_sampled_and_scored(script_recipe, base, dataset, alice):
+    run = queue_run(base, "rejection_sampling", rewards={"length": 1.0})
+    run.run_inputs.exclude(role="policy").delete()
+    folder = write_script(run, end="crash")
+    attempt(run)
+    prompts = (folder / "data/prompts.jsonl").read_bytes()
+    (folder / "sampled.jsonl").write_text('{"prompt_id": 1, "candidates": []}\n{"prompt_id": 2, "cand')
+    again = retry_run(run=run, user=alice)
+    write_script(again, end="crash")
+    attempt(again)
+    new = run_folder(again)
+    assert (new / "data/prompts.jsonl").samefile(folder / "data/prompts.jsonl")
+    assert (new / "data/prompts.jsonl").read_bytes() == prompts
+    assert (new / "sampled.jsonl").read_text() == '{"prompt_id": 1, "candidates": []}\n'
+
+
 @pytest.mark.parametrize("file", ["trainer_state.json", "model.safetensors", "optimizer.pt", "scheduler.pt"])
 @pytest.mark.parametrize("harm", ["cut", "empty", "gone"])
 def test_worker_and_recipe_agree_on_what_is_whole(tmp_path, file, harm):

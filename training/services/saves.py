@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 
 REFERENCE = "reference.safetensors"
 EVALUATION = ("policy.jsonl", "samples.jsonl", "baseline.jsonl", "scores.jsonl", "verdicts.jsonl")
+# A line for each prompt: what `generate` has written, and what `rejection_sampling` has.
+ANSWERS = ("completions.jsonl", "sampled.jsonl")
 PREPARED = "prepared"
 # What a watched run has seen so far; and the saves of the second half where a reward model learns beside its watchdog.
 WATCH, WATCHDOG = "trainer/watch", "trainer/watchdog"
@@ -36,10 +38,11 @@ def take_over_saves(earlier: Path, folder: Path) -> int | None:
         return _step(checkpoint)
     if steps := _take_over_evaluation(earlier, folder):
         return steps
-    prompts, completions = earlier / "data/prompts.jsonl", earlier / "completions.jsonl"
-    if prompts.is_file() and completions.is_file():
-        link(prompts, folder / "data/prompts.jsonl")
-        return _copy_whole_lines(completions, folder / "completions.jsonl") or None
+    prompts = earlier / "data/prompts.jsonl"
+    for name in ANSWERS:
+        if prompts.is_file() and (earlier / name).is_file():
+            link(prompts, folder / "data/prompts.jsonl")
+            return _copy_whole_lines(earlier / name, folder / name) or None
     return None
 
 
