@@ -50,6 +50,7 @@ RewardFunction = Callable[..., list[float | None]]
 ROLE = "watchdog"
 SHOWN = 4  # prompts whose answers the run's page shows
 FEW_PROMPTS = 16
+AT_ONCE = 32
 LOGITS = 2**25  # at once: 128 MiB in float32
 
 
@@ -200,9 +201,13 @@ class Watch(TrainerCallback):
         return Look(step, proxy, watchdog, kl), [one.text for one in sampled[:SHOWN]], metrics
 
     def _sample(self, model: Any) -> list[Sampled]:
-        """One answer to each prompt, as many at once as training samples, from the same random numbers at every look."""
+        """One answer to each prompt, from the same random numbers at every look.
+
+        Without gradients there is room for more at once than in training, which takes less time.
+        """
         sampler = TransformersSampler(model, self.tokenizer)
-        size = max(self.arguments.per_device_train_batch_size * self.arguments.batches_per_generation, 8)
+        size = self.arguments.per_device_train_batch_size * self.arguments.batches_per_generation
+        size = min(4 * size, max(size, AT_ONCE))
         sampled: list[Sampled] = []
         for first in range(0, len(self.prompts), size):
             settings = Settings(
