@@ -1,4 +1,4 @@
-"""What a reward model and a language model are worth, measured on what no training has seen.
+"""What a reward model and a language model are worth, measured on what was held out.
 
     python -m training.recipes.evaluate RUN_DIR
 

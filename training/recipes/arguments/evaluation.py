@@ -16,7 +16,7 @@ class EvaluateArguments(PromptArguments, Arguments):
     split: Literal["test", "all"] = argument(
         "test",
         _("Prompts and rankings"),
-        _("Held-out ones alone, which no training has seen, or all of them."),
+        _("Held-out ones alone, which no training on versions with the usual share has seen, or all of them."),
     )
     num_generations: int = argument(
         8,
