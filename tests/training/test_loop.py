@@ -72,7 +72,7 @@ def test_rankings_train_models_whose_completions_are_ranked_next(ready, project,
         project=project,
         method="grpo",
         arguments={"max_steps": 2, "max_completion_length": 8, "max_length": 128, "eval_prompts": 2, "watch_steps": 0},
-        inputs={"policy": base, "reward_model": scorer.checkpoint},
+        inputs={"policy": base, "reward_model": scorer.checkpoints.get(output="")},
         dataset_version=None,
         user=alice,
     )

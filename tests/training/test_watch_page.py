@@ -23,10 +23,11 @@ def pair(project, base, dataset) -> tuple[Checkpoint, Checkpoint]:
     """A reward model and its watchdog, of one run."""
     run = queue_run(base, "reward", dataset, watchdog=True)
     folder = base.location.partition(":")[2]
-    return tuple(
+    reward, watchdog = (
         make_checkpoint(project, folder, f"scorer{output}", kind="reward_model", run=run, output=output)
         for output in ("", "watchdog")
     )
+    return reward, watchdog
 
 
 @pytest.fixture
