@@ -19,6 +19,8 @@ from training.recipes.arguments import METHODS, InvalidArguments, Method, parse_
 DATASET, PROMOTE = "dataset", "promote"
 PROMOTED, CHECKPOINT, VERSION = "promoted", "checkpoint:", "version:"
 LONGEST, MOST_STAGES = 64 * 1024, 40
+# What tomllib remembers of a key grows with the square of its parts: 64 KiB of a.a.a.… would take gigabytes.
+MOST_DOTS = 200
 STAGE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 TEST_FRACTION = 0.1
 
@@ -128,6 +130,8 @@ def parse_definition(text: str) -> Definition:
     if len(text) > LONGEST:
         raise InvalidPipeline([Problem("", "", _("A definition has at most %(n)s characters.") % {"n": LONGEST})])
     try:
+        if any(line.count(".") > MOST_DOTS for line in text.split("\n")):
+            raise RecursionError
         data = tomllib.loads(text.replace("\r\n", "\n"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         reason = _("This is not TOML: %(why)s") % {"why": str(error) or _("it is nested too deeply")}

@@ -60,6 +60,7 @@ def stage(**fields: Any) -> str:
         ('[stages."S f t"]\nmethod = "dataset"', ("S f t", ""), "small letters"),
         ('[stages.promoted]\nmethod = "dataset"', ("promoted", ""), "not “promoted”"),
         ("a = " + "[" * 20_000, ("", ""), "not TOML"),
+        ("a" + ".a" * 30_000 + " = 1", ("", ""), "nested too deeply"),
         ("a = " + "9" * 60_000, ("", ""), "not TOML"),
         ("#" * 70_000, ("", ""), "at most"),
         (stage(method='"magic"'), ("sft", "method"), "Podium knows these: dataset, "),
