@@ -74,7 +74,7 @@ if script["answers"]:
             file.write(json.dumps({"prompt_id": prompt["prompt_id"], "completions": answers}) + "\n")
 args = json.loads((folder / "args.json").read_text())
 if args["method"] == "rejection_sampling":
-    made = {
+    made: dict[str, Any] = {
         "demonstration": "d",
         "prompt_id": "p",
         "prompt": [{"role": "user", "content": "Why?"}],
@@ -83,7 +83,7 @@ if args["method"] == "rejection_sampling":
     made |= {"reasoning": "", "annotator": "", "split": "train", "provenance": {"run": args["run"]}}
     (folder / "dataset").mkdir(exist_ok=True)
     (folder / "dataset/demonstrations.jsonl").write_text(json.dumps(made) + "\n")
-outputs = {"watchdog": {"eval_loss": 0.6}} if args["arguments"].get("watchdog") is True else {}
+outputs: dict[str, Any] = {"watchdog": {"eval_loss": 0.6}} if args["arguments"].get("watchdog") is True else {}
 for name in ("checkpoint", *(f"checkpoint-{output}" for output in outputs)):
     (folder / name).mkdir(exist_ok=True)
     (folder / name / "model.safetensors").write_bytes(b"weights")

@@ -278,9 +278,11 @@ class Watch(TrainerCallback):
 
     def _save(self, step: int) -> None:
         partial = self.place / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
+        saves = self.trainer.args.should_save  # of several processes one alone, and no other may delete what it writes
+        if saves:
+            shutil.rmtree(partial, ignore_errors=True)
         self.trainer.save_model(str(partial))
-        if self.trainer.args.should_save:
+        if saves:
             shutil.rmtree(self._weights(step), ignore_errors=True)
             partial.rename(self._weights(step))
 
