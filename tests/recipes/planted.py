@@ -1,7 +1,9 @@
 """A planted reward and prompts for the methods that learn from the policy's own completions."""
 
 import json
+import os
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ REWARD_FUNCTIONS = {
     "vowels": "tests.recipes.planted:vowels",
     "letters": "tests.recipes.planted:letters",
     "luck": "tests.recipes.planted:luck",
+    "vowels_less_and_less": "tests.recipes.planted:vowels_less_and_less",
 }
 
 
@@ -28,6 +31,15 @@ def letters(completions: Sequence[Sampled]) -> list[float]:
 def luck(completions: Sequence[Sampled]) -> list[float]:
     """1 for every other prompt, by its first letter, whatever the completion: a critic can foresee it, no policy can earn it."""
     return [float(one.prompt[-1]["content"][0] in "oaf") for one in completions]
+
+
+calls = count()
+
+
+def vowels_less_and_less(completions: Sequence[Sampled]) -> list[float]:
+    """The same on the first rank; on others all of a call's rewards are lower with each call, which no group notices."""
+    less = next(calls) if os.environ.get("RANK", "0") != "0" else 0
+    return [value - less for value in vowels(completions)]
 
 
 def planted_prompt(number: int) -> Row:

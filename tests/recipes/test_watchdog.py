@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.recipes.planted import make_online_run
+from tests.recipes.test_ranks import codes_of, start_ranks
 from tests.recipes.test_resume import wait_for_step
 from tests.recipes.tiny import Row, curve, events, finish, make_run, planted_ranking, result, start
 from training.recipes.models import load_causal_lm
@@ -116,6 +117,17 @@ def test_it_stops_when_the_watchdog_falls_and_keeps_the_weights_of_its_best(tiny
         assert sample["kept_step"] == watch["kept_step"]
         assert sample["scores"].keys() == {"before", "kept", "after"}
         assert sample["scores"]["after"].keys() == {"proxy", "watchdog"}
+
+
+def test_ranks_stop_together_even_if_their_rewards_differ(tiny_model, tmp_path, hater):
+    run = make_online_run(
+        tmp_path / "run", "grpo", tiny_model, max_steps=40, watch_prompts=24, inputs={"watchdog": hater}, num_processes=2,
+        **WATCHED | {"per_device_train_batch_size": 8, "rewards": {"vowels_less_and_less": 1.0}},
+    )  # fmt: skip
+    assert codes_of(start_ranks(run)) == [0, 0], (run / "log.txt").read_text()[-3000:]
+    watch = result(run)["watch"]
+    assert watch["reason"] == "over_optimised"
+    assert max(curve(run, "loss")) == watch["step"] < 40
 
 
 def test_beyond_its_budget_of_divergence_it_keeps_the_last_look_within_it(tiny_model, tmp_path, bounded):

@@ -37,6 +37,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from training.recipes import ranks
 from training.recipes.arguments import RolloutArguments
 from training.recipes.models import load_causal_lm
 from training.recipes.rewards import reward_model
@@ -164,7 +165,8 @@ class Watch(TrainerCallback):
             control.should_training_stop |= bool(self.verdict.reason)
             return
         began = time.perf_counter()
-        look, texts, metrics = self._measure(state.global_step)
+        # Every rank decides by what the first one saw: a judge may tell each of them something else.
+        look, texts, metrics = ranks.gather(self._measure(state.global_step))[0]
         self.looks.append(look)
         self.texts.append(texts)
         verdict = self.verdict
