@@ -289,6 +289,8 @@ class Watch(TrainerCallback):
             partial.rename(self._weights(step))
 
     def _remember(self, look: Look, texts: list[str], metrics: dict[str, float]) -> None:
+        if not ranks.is_first():
+            return
         self.place.mkdir(parents=True, exist_ok=True)
         watchdog = None if look.watchdog is None else look.watchdog.tolist()
         content = {
@@ -308,10 +310,13 @@ class Watch(TrainerCallback):
 
         A run that repeats an earlier one may find other prompts by now: looks at those do not compare, and it begins anew.
         """
-        for path in self.place.glob("*-*"):
-            if int(path.stem.rpartition("-")[2]) > step or step == 0:
+        known = {path: int(path.stem.rpartition("-")[2]) for path in self.place.glob("*-*")}
+        undone = [path for path, at in known.items() if at > step or step == 0]
+        if ranks.is_first():
+            for path in undone:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-        found = [json.loads(path.read_text()) for path in self.place.glob("look-*.json")]
+        looks = [path for path in known if path not in undone and path.name.startswith("look-")]
+        found = [json.loads(path.read_text()) for path in looks]
         self.looks, self.texts = [], []
         for one in sorted((one for one in found if one["prompts"] == self.digest), key=lambda one: one["step"]):
             watchdog = None if one["watchdog"] is None else np.array(one["watchdog"])
