@@ -238,7 +238,9 @@ class _Ticker:
 
 def _read_result(folder: Path) -> dict[str, Any]:
     try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"), parse_constant=lambda _: None)
+        # Postgres' jsonb holds neither NUL, which a model may well write, nor NaN.
+        content = (folder / "result.json").read_bytes().replace(b"\\u0000", b"\\ufffd")
+        result = json.loads(content, parse_constant=lambda _: None)
     except (OSError, ValueError) as error:
         raise RunFailed("crash", "The recipe ended well but left no readable result.json.") from error
     if not isinstance(result, dict):

@@ -88,5 +88,12 @@ for name in ("checkpoint", *(f"checkpoint-{output}" for output in outputs)):
     (folder / name).mkdir(exist_ok=True)
     (folder / name / "model.safetensors").write_bytes(b"weights")
 (folder / "result.json").write_text(
-    json.dumps({"metrics": {"eval_loss": 0.5, "nan": float("nan")}, "is_adapter": False, "outputs": outputs})
+    json.dumps(
+        {
+            "metrics": {"eval_loss": 0.5, "nan": float("nan")},
+            "is_adapter": False,
+            "outputs": outputs,
+            **script.get("result", {}),
+        }
+    )
 )

@@ -52,6 +52,15 @@ def test_a_finished_run_becomes_a_checkpoint_with_its_lineage(script_recipe, bas
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_result_may_quote_what_no_database_holds(script_recipe, base, dataset):
+    run = queue_run(base, "dpo", dataset)
+    write_script(run, result={"samples": ["a model's\0 answer"]})
+    attempt(run)
+    assert (run.state, run.error) == ("succeeded", "")
+    assert run.result["samples"] == ["a model's\ufffd answer"]
+
+
+@pytest.mark.django_db(transaction=True)
 def test_the_folder_holds_what_the_recipe_needs(script_recipe, base, dataset):
     adapter = Checkpoint.objects.create(
         project=base.project,
