@@ -10,6 +10,7 @@ import pytest
 
 from tests.recipes.planted import PROMPTS, REWARD_FUNCTIONS, make_online_run, planted_prompt
 from tests.recipes.test_failures import assert_failed
+from tests.recipes.test_ranks import codes_of, start_ranks
 from tests.recipes.tiny import Row, curve, events, finish, result
 from training.recipes.arguments import GRPOArguments, InvalidArguments, parse_arguments
 from training.recipes.run_folder import RunFolder
@@ -81,6 +82,16 @@ def test_an_adapter_stands_on_an_adapter_and_the_reference_is_both(tiny_model, t
         finish(run)
         divergence = curve(run, "kl")
         assert abs(divergence[1]) < 1e-6 < abs(divergence[2])
+
+
+def test_ranks_find_the_reference_of_a_policy_that_was_an_adapter(tiny_model, tmp_path):
+    first = make_online_run(tmp_path / "first", "grpo", tiny_model, **SHORT, max_steps=1, use_peft=True)
+    finish(first)
+    adapter: Row = {"location": f"folder:{first / 'checkpoint'}", "base": {"location": f"folder:{tiny_model}"}}
+    run = make_online_run(tmp_path / "run", "grpo", adapter, **SHORT, max_steps=2, beta=0.1, num_processes=2)
+    assert codes_of(start_ranks(run)) == [0, 0], (run / "log.txt").read_text()[-3000:]
+    assert abs(curve(run, "kl")[1]) < 1e-6
+    assert not list(run.glob("reference*"))
 
 
 def test_what_is_left_out_is_counted_and_the_accuracy_is_measured_where_there_are_answers(tiny_model, tmp_path):

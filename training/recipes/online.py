@@ -23,6 +23,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 from trl import GRPOConfig
 
+from training.recipes import ranks
 from training.recipes.arguments import OnlineArguments, RolloutArguments
 from training.recipes.generate import read_prompts
 from training.recipes.models import load_causal_lm, load_tokenizer, lora
@@ -158,9 +159,14 @@ def load_policy(folder: RunFolder, arguments: RolloutArguments) -> PreTrainedMod
     if "base" in folder.model() and arguments.beta and not arguments.use_peft:
         merged = folder.path / "reference"
         if not merged.is_dir():
-            partial = merged.with_suffix(".partial")
+            partial = merged.with_suffix(f".partial-{ranks.rank()}")
             policy.save_pretrained(partial)
-            partial.rename(merged)
+            try:
+                partial.rename(merged)
+            except OSError:  # another rank, which has the same, was first
+                if not merged.is_dir():
+                    raise
+                shutil.rmtree(partial)
         policy.config._name_or_path = str(merged)
     return policy
 
