@@ -1,10 +1,13 @@
 """Pipelines by the API."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
+from django.db import connection
 
 from tests.annotate.test_tokens import get, make_token
 from tests.training.test_api import post
-from training.models import PipelineRun, Run
+from training.models import Pipeline, PipelineRun, Run
 
 DEFINITION = """
 [stages.frozen]
@@ -73,3 +76,19 @@ def test_researchers_look_and_do_not_start(rita, project, base, token, pipelines
     assert get(pipelines, theirs).json()["items"] == [made]
     assert post(f"{pipelines}/{made['id']}/start", theirs, None).status_code == 403
     assert post(pipelines, theirs, {"name": "B", "definition": DEFINITION}).status_code == 403
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_pipelines_with_one_name_at_once_the_first_is_kept(alice, project, base):
+    token = make_token(alice, "read", "train")
+    pipelines = f"/api/v1/projects/{project.slug}/pipelines"
+
+    def send(_number):
+        try:
+            return post(pipelines, token, {"name": "Tune", "definition": DEFINITION}).status_code
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(send, range(8))) == [201, *[422] * 7]
+    assert Pipeline.objects.count() == 1

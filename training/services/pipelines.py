@@ -4,6 +4,8 @@ The rows are the truth. `advance` looks at them and starts what is ready; it may
 or not for a while, and each stage is still started exactly once.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from django.core.exceptions import ValidationError
@@ -74,8 +76,8 @@ def shipped_definitions() -> dict[str, str]:
 def create_pipeline(*, project: Project, name: str, definition: str, user: User) -> Pipeline:
     """Raises InvalidPipeline, or ValidationError for a name that is taken."""
     parse_definition(definition)
-    _refuse_taken_name(project, name)
-    pipeline = Pipeline.objects.create(project=project, name=name, definition=definition, created_by=user)
+    with _refused_if_taken():
+        pipeline = Pipeline.objects.create(project=project, name=name, definition=definition, created_by=user)
     record(user, "pipeline.added", f"pipeline:{pipeline.pk}", project=project, name=name)
     return pipeline
 
@@ -87,18 +89,22 @@ def change_pipeline(*, pipeline: Pipeline, name: str, definition: str, user: Use
     locked = _locked_pipeline(pipeline.pk)
     if (locked.name, locked.definition) == (name, definition):
         return locked
-    if locked.name != name:
-        _refuse_taken_name(locked.project, name)
     locked.revision += locked.definition != definition
     locked.name, locked.definition = name, definition
-    locked.save(update_fields=["name", "definition", "revision"])
+    with _refused_if_taken():
+        locked.save(update_fields=["name", "definition", "revision"])
     record(user, "pipeline.changed", f"pipeline:{locked.pk}", project=locked.project, name=name)
     return locked
 
 
-def _refuse_taken_name(project: Project, name: str) -> None:
-    if Pipeline.objects.filter(project=project, name=name).exists():
-        raise ValidationError(_("There is a pipeline of this name already."))
+@contextmanager
+def _refused_if_taken() -> Iterator[None]:
+    """The database says so, which knows of names that are being taken at the same time."""
+    try:
+        with transaction.atomic():
+            yield
+    except IntegrityError as error:
+        raise ValidationError(_("There is a pipeline of this name already.")) from error
 
 
 @transaction.atomic
