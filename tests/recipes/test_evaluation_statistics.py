@@ -151,7 +151,7 @@ def test_a_majority_of_thirty_two_is_quick_and_sharpens_what_is_more_often_right
     assert rising[-1] == pytest.approx(1)
 
 
-def test_the_samples_double_up_to_what_there_is():
+def test_the_samples_double_up_to_all_that_there_are():
     assert steps_to(32) == [1, 2, 4, 8, 16, 32]
-    assert steps_to(7) == [1, 2, 4]
+    assert steps_to(7) == [1, 2, 4, 7], "the figure of “all samples” is that of all"
     assert steps_to(0) == []

@@ -70,5 +70,5 @@ def _outvoted(others: Sequence[int], silent: int, votes: int, rest: int) -> floa
 
 
 def steps_to(k: int) -> list[int]:
-    """1, 2, 4 … as far as k samples go."""
-    return [2**power for power in range(k.bit_length())] if k else []
+    """1, 2, 4 … as far as k samples go, and k."""
+    return sorted({*(2**power for power in range(k.bit_length())), k}) if k else []
