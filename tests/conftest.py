@@ -23,6 +23,7 @@ from django.contrib.auth.hashers import make_password
 from django.core.management import call_command
 from django.db import connection
 from django.test import Client
+from django.utils import translation
 from kombu import Queue
 from playwright.sync_api import Browser, Page, sync_playwright
 
@@ -55,6 +56,12 @@ def storage() -> Iterator[Path]:
     folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def english() -> None:
+    """A request leaves its language behind in the thread, here for the next test."""
+    translation.activate("en")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -70,7 +70,11 @@ class Run(Job):
     inputs = models.ManyToManyField(Checkpoint, through="RunInput", related_name="used_by")
     retry_of = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="retries")
     made_version = models.OneToOneField(
-        DatasetVersion, null=True, on_delete=models.PROTECT, related_name="made_by", help_text="The dataset that it made"
+        DatasetVersion,
+        null=True,
+        on_delete=models.PROTECT,
+        related_name="made_by",
+        help_text="The dataset that it made",
     )
     stage = models.ForeignKey("StageRun", null=True, on_delete=models.PROTECT, related_name="runs")
     note = models.CharField(max_length=200, blank=True)

@@ -149,11 +149,10 @@ def test_words_without_a_grade_are_asked_for_once_more_and_then_let_be():
 
 
 def test_a_judge_that_never_grades_is_an_error_that_shows_its_words():
-    with (
-        JudgeServer(lambda *_: (200, said("I am a poet, not a judge."))) as server,
-        pytest.raises(RunFailed, match=r"no grade that could be read. Its last reply: “I am a poet"),
-    ):
-        grade(endpoint(server), completions("a", "b"), "")
+    with JudgeServer(lambda *_: (200, said("I am a poet, not a judge."))) as server:
+        assert grade(endpoint(server), completions("a", "b", "c"), "") == [None] * 3, "it may have refused these"
+        with pytest.raises(RunFailed, match=r"no grade that could be read. Its last reply: “I am a poet"):
+            grade(endpoint(server), completions("a", "b", "c", "d"), "")
 
 
 def test_a_checkpoint_may_be_the_judge(tmp_path):

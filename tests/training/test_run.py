@@ -146,7 +146,7 @@ def test_a_failed_run_leads_with_cause_and_advice_and_folds_the_log(rita, run):
     )
     html = page(rita, run)
     assert "It ran out of memory." in html
-    assert "Make the batch smaller" in html
+    assert "Make per_device_train_batch_size (4) smaller" in html
     before_fold, fold = html.split("The last lines of its log")
     assert "Traceback" not in before_fold
     assert "Traceback (most recent &lt;call&gt;" in fold

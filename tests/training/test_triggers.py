@@ -110,6 +110,7 @@ def test_two_beats_at_once_start_one_run(pipeline, alice):
     assert (started.trigger, started.started_because, started.created_by) == (trigger, "schedule", None)
     trigger.refresh_from_db()
     assert trigger.next_at
+    assert trigger.next_at
     assert trigger.next_at > timezone.now()
     assert trigger.fired_at
     event = AuditEvent.objects.get(verb="pipeline.started")
@@ -257,3 +258,18 @@ def test_a_deleted_trigger_leaves_the_runs_that_it_started(pipeline, alice):
     assert (started.trigger, started.started_because) == (None, "schedule")
     cancel_pipeline_run(pipeline_run=started, user=alice)
     assert AuditEvent.objects.filter(verb="trigger.deleted").count() == 1
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_tried_again_at_the_next_time_only(pipeline, alice, monkeypatch):
+    def fail(**_):
+        raise RuntimeError("a fault of ours")
+
+    trigger = by_schedule(pipeline, alice)
+    monkeypatch.setattr("training.services.triggers.start_pipeline", fail)
+    assert fire(pk=trigger.pk) is None
+    trigger.refresh_from_db()
+    assert trigger.skipped_because == "refused"
+    assert "the log has it as" in trigger.skipped_error
+    assert trigger.next_at > timezone.now()
+    assert fire(pk=trigger.pk) is None, "not due any more"
+    assert not PipelineRun.objects.exists()

@@ -28,10 +28,6 @@ TITLES: dict[str, str | Promise] = {
 }
 
 ADVICE: dict[str, str | Promise] = {
-    "out_of_memory": _(
-        "Make the batch smaller and accumulate gradients instead, shorten max_length, switch on gradient_checkpointing, "
-        "or train a LoRA adapter (use_peft)."
-    ),
     "nan_loss": _("Lower the learning rate, or lengthen the warm-up. On old hardware switch bf16 off."),
     "no_data": _(
         "Rank more, build a new dataset version, and start the run on that one. A larger max_length keeps more."

@@ -4,13 +4,15 @@ A schedule's time that finds an obstacle is skipped; new rankings wait until the
 trigger's row, so that two beats at once start one run.
 """
 
+import logging
+import uuid
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -20,6 +22,8 @@ from training.definitions import InvalidPipeline
 from training.models import Pipeline, PipelineRun, Run, Trigger
 
 from .pipelines import PipelineBusy, newest_ranking, start_pipeline
+
+logger = logging.getLogger("podium.pipelines")
 
 BUDGET_DAYS = 7
 Skip = Trigger.Skip
@@ -180,6 +184,12 @@ def fire(*, pk: int) -> PipelineRun | None:
             skipped = Skip.RUNNING
         except InvalidPipeline as refusal:
             skipped, error = Skip.REFUSED, str(refusal)
+        except (OperationalError, InterfaceError):  # the database is away: the next beat tries again
+            raise
+        except Exception:
+            reference = uuid.uuid4().hex[:8]
+            logger.exception("trigger %s could not start its pipeline, reference %s", trigger.pk, reference)
+            skipped, error = Skip.REFUSED, _("Something went wrong on our side; the log has it as %s.") % reference
     if started:
         trigger.fired_at = now
     elif skipped:

@@ -16,6 +16,8 @@ from training.recipes.rewards.judges import Judge, load_judge
 from training.recipes.run_folder import Messages, RunFailed, RunFolder
 
 LOWEST, HIGHEST = 1, 10
+# So many unreadable replies in a row are no accident.
+TELLING = 4
 RUBRIC = "A good answer does what was asked, is correct, clear and honest, and leaves out what nobody asked for."
 NO_MERIT_IN_LENGTH = "A longer answer is not a better one: do not let the answer's length move your grade either way."
 SYSTEM = """You grade answers to a user's messages.
@@ -52,7 +54,7 @@ def grade(
 ) -> list[float | None]:
     """0 (grade 1) to 1 (grade 10) for each; 0 without asking for an empty answer. None where the judge gave no grade twice.
 
-    Raises RunFailed when not one of its replies holds a grade.
+    Raises RunFailed when it was asked often enough and not one of its replies holds a grade; fewer may just be refusals.
     """
     questions = {at: question(one, rubric, ignore_length) for at, one in enumerate(completions) if one.answer.strip()}
     grades: dict[int, float | None] = {}
@@ -62,7 +64,7 @@ def grade(
         if left:
             replies = judge([questions[at] for at in left], vary=attempt > 0)
             grades |= {at: read_grade(reply) for at, reply in zip(left, replies, strict=True)}
-    if questions and all(value is None for value in grades.values()):
+    if len(questions) >= TELLING and all(value is None for value in grades.values()):
         raise RunFailed(
             "reward_failed",
             f"The judge {judge.name} gave no grade that could be read. Its last reply: “{replies[-1][:200]}”.",
