@@ -59,7 +59,7 @@ OPTIMISE: Row = {
     "learning_rate": 3e-4,
     "lr_scheduler_type": "constant",
     "beta": 0.04,
-    "max_steps": 60,
+    "max_steps": 150,
     "watch_steps": 5,
     "eval_prompts": 200,
     "eval_steps": 1000,
