@@ -368,45 +368,34 @@ class OnlineDPOArguments(RolloutArguments):
     )
 
 
+def _online(name: str, title: str, summary: str, arguments: type[RolloutArguments]) -> Method:
+    """A method whose policy learns from what it writes to the project's prompts."""
+    return Method(name, title, summary, arguments, INPUTS, makes="causal_lm", dataset="none", prompts="all")
+
+
 METHODS: tuple[Method, ...] = (
-    Method(
+    _online(
         name="ppo",
         title=_("Proximal policy optimisation"),
         summary=_("Let the policy write answers, and learn from their rewards with a critic that judges each token."),
         arguments=PPOArguments,
-        inputs=INPUTS,
-        makes="causal_lm",
-        dataset="none",
-        prompts="all",
     ),
-    Method(
+    _online(
         name="grpo",
         title=_("Group relative policy optimisation"),
         summary=_("Let the policy write several answers to each prompt, and learn from how each compares with the rest."),
         arguments=GRPOArguments,
-        inputs=INPUTS,
-        makes="causal_lm",
-        dataset="none",
-        prompts="all",
     ),
-    Method(
+    _online(
         name="rloo",
         title=_("REINFORCE leave-one-out"),
         summary=_("Let the policy write several answers to each prompt, and learn from each against the mean of the others."),
         arguments=RLOOArguments,
-        inputs=INPUTS,
-        makes="causal_lm",
-        dataset="none",
-        prompts="all",
     ),
-    Method(
+    _online(
         name="online_dpo",
         title=_("Online direct preference optimisation"),
         summary=_("Let the policy write two answers to each prompt, and learn to prefer the one that the rewards prefer."),
         arguments=OnlineDPOArguments,
-        inputs=INPUTS,
-        makes="causal_lm",
-        dataset="none",
-        prompts="all",
     ),
 )  # fmt: skip
