@@ -33,6 +33,7 @@ class Job(models.Model):
     """Columns and transitions that every background job has."""
 
     class State(models.TextChoices):
+        DRAFT = "draft", _("Not started")
         QUEUED = "queued", _("Queued")
         RUNNING = "running", _("Running")
         SUCCEEDED = "succeeded", _("Succeeded")

@@ -101,6 +101,19 @@ class Run(Job):
         return next((made for made in self.checkpoints.all() if not made.output), None)
 
 
+class Reply(Job):
+    """What a checkpoint answers to a conversation that somebody tries it with. It is no completion: nobody ranks it."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="replies")
+    checkpoint = models.ForeignKey(Checkpoint, on_delete=models.CASCADE, related_name="replies")
+    messages = models.JSONField(help_text="The conversation, which ends with a message of the user")
+    sampling = models.JSONField(default=dict, help_text="temperature, top_p, max_new_tokens, seed")
+    text = models.TextField(blank=True)
+    reasoning = models.TextField(blank=True)
+    tokens = models.PositiveIntegerField(default=0)
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
+
+
 class RunInput(models.Model):
     """The role that a checkpoint plays in a run: policy, reward_model, …"""
 

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -13,6 +13,7 @@ from annotate.numbers import grouped
 from annotate.reasoning import split_reasoning
 
 from .errors import MAX_EXPLANATION, MAX_METADATA, MAX_TEXT, RowError, UnknownColumns
+from .mapping import Mapping
 
 ROLES = ("system", "user", "assistant")
 NUMBERED = [f"{name}_{number}" for name in ("completion", "response") for number in range(1, K_MAX + 1)]
@@ -21,26 +22,6 @@ MAX_MESSAGES = 500
 NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 Message = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The file's own names for what Podium reads, where it does not use known ones.
-
-    A dot reaches into an object: `answer.text`. Completions named here come from a source of that column's name.
-    """
-
-    prompt: str = ""
-    completions: tuple[str, ...] = ()
-    reference_answer: str = ""
-    source: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Columns":
-        return cls(**{**value, "completions": tuple(value.get("completions", ()))})
 
 
 @dataclass(frozen=True)
@@ -78,13 +59,13 @@ class Row:
     size: int = 0
 
 
-def to_row(value: dict[str, Any], columns: Columns, default_source: str = "imported") -> Row:
+def to_row(value: dict[str, Any], mapping: Mapping, default_source: str = "imported") -> Row:
     """Check one row. Raises RowError with the field and the reason."""
     rest = dict(value)
-    messages, shape, given = _prompt(rest, columns)
-    given += _given(rest, columns)
+    messages, shape, given = _prompt(rest, mapping)
+    given += _given(rest, mapping)
     rest.pop("completions", None)
-    source = _text(_take(rest, columns.source or "source") or default_source, "source", 200)
+    source = _text(_take(rest, mapping.source or "source") or default_source, "source", 200)
     answers = [_answer(one, name, named or source, messages) for name, one, named in given]
     distinct = list({(answer.source, answer.content_hash): answer for answer in answers}.values())
     if len(distinct) > K_MAX:
@@ -92,7 +73,7 @@ def to_row(value: dict[str, Any], columns: Columns, default_source: str = "impor
             "completions",
             _("%(count)d completions; a task has %(most)d at most.") % {"count": len(distinct), "most": K_MAX},
         )
-    reference = _take(rest, columns.reference_answer or "reference_answer")
+    reference = _take(rest, mapping.reference_answer or "reference_answer")
     row = Row(
         messages,
         content_hash(messages),
@@ -176,11 +157,11 @@ def _take(rest: dict[str, Any], path: str) -> Any:
 Given = list[tuple[str, Any, str]]
 
 
-def _prompt(rest: dict[str, Any], columns: Columns) -> tuple[list[Message], str, Given]:
+def _prompt(rest: dict[str, Any], mapping: Mapping) -> tuple[list[Message], str, Given]:
     """The prompt's messages, the row's shape, and completions that were part of a conversation (field, value, source)."""
     has_pair = rest.get("chosen") is not None and rest.get("rejected") is not None
-    if columns.prompt:
-        name, prompt = columns.prompt, _take(rest, columns.prompt)
+    if mapping.prompt:
+        name, prompt = mapping.prompt, _take(rest, mapping.prompt)
         if prompt is None:
             raise UnknownColumns(name, _("There is no column of this name."))
         return _as_prompt(prompt, name), "prompt, mapped columns", []
@@ -209,14 +190,14 @@ def _prompt(rest: dict[str, Any], columns: Columns) -> tuple[list[Message], str,
     )
 
 
-def _given(rest: dict[str, Any], columns: Columns) -> Given:
+def _given(rest: dict[str, Any], mapping: Mapping) -> Given:
     """Completions in columns of their own, taken out of `rest`: (field, value, source named by the column)."""
     given: Given = []
-    for path in columns.completions:
+    for path in mapping.completions:
         found = _take(rest, path)
         if found not in (None, ""):
             given.append((path, found, path.partition(".")[0]))
-    if not columns.completions:
+    if not mapping.completions:
         for name in ("completion", *NUMBERED, "chosen", "rejected"):
             found = rest.pop(name, None)
             if found is not None and (found != "" or name not in NUMBERED):

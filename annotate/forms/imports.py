@@ -8,8 +8,8 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 
 from annotate.formats.errors import FileError
+from annotate.formats.mapping import Mapping
 from annotate.formats.reading import kind_of
-from annotate.formats.shapes import Columns
 
 
 class ImportForm(forms.Form):
@@ -50,9 +50,9 @@ class ImportForm(forms.Form):
     def clean_completion_columns(self) -> tuple[str, ...]:
         return tuple(name.strip() for name in self.cleaned_data["completion_columns"].split(",") if name.strip())
 
-    def columns(self) -> Columns:
+    def mapping(self) -> Mapping:
         data: dict[str, Any] = self.cleaned_data
-        return Columns(
+        return Mapping(
             prompt=data["prompt_column"],
             completions=data["completion_columns"],
             reference_answer=data["reference_column"],

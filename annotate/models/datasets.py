@@ -1,4 +1,6 @@
 from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from annotate.jobs import Job
 
@@ -10,16 +12,35 @@ class DatasetVersion(Job):
     """A project's rankings and demonstrations, frozen, or examples that something else made. Once it has succeeded nothing
     about it changes."""
 
+    class Stratum(models.TextChoices):
+        TAG = "tag", _("Tag")
+        SOURCE = "source", _("Source")
+
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="dataset_versions")
     number = models.PositiveIntegerField()
     note = models.CharField(max_length=200, blank=True)
+    tag = models.CharField(max_length=60, blank=True, help_text="A name that points at it and may be moved to another")
+    parent = models.ForeignKey(
+        "self",
+        null=True,
+        on_delete=models.RESTRICT,
+        related_name="children",
+        help_text="The version that it follows: its prompts keep their split",
+    )
     as_of = models.DateTimeField(help_text="Rankings submitted later are not in it")
     filters = models.JSONField(default=dict, help_text="The fields of annotate.services.datasets.Filters")
     test_fraction = models.FloatField(default=0.1)
+    stratify_by = models.CharField(
+        max_length=10, blank=True, choices=Stratum, help_text="Both sides hold the same share of each"
+    )
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     content_hash = models.CharField(max_length=64, blank=True, help_text="SHA-256 over the hashes of its files")
     counts = models.JSONField(
         default=dict, help_text="rankings, train, test, demonstrations, dropped by each filter, …"
+    )
+    statistics = models.JSONField(
+        default=dict,
+        help_text="Histograms and rates that its page draws; how many rows come from each annotator, source and import",
     )
     size = models.BigIntegerField(default=0, help_text="Bytes")
     origin = models.CharField(
@@ -27,7 +48,10 @@ class DatasetVersion(Job):
     )
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "number"], name="dataset_version_unique")]
+        constraints = [
+            models.UniqueConstraint(fields=["project", "number"], name="dataset_version_unique"),
+            models.UniqueConstraint(fields=["project", "tag"], condition=~Q(tag=""), name="dataset_tag_unique"),
+        ]
 
     def __str__(self) -> str:
         return f"v{self.number}"
@@ -36,3 +60,15 @@ class DatasetVersion(Job):
     def folder(self) -> str:
         """Its folder on the storage; it holds rankings.parquet and demonstrations.parquet."""
         return f"datasets/{self.content_hash}"
+
+
+class Publication(Job):
+    """A dataset version on its way to a hub."""
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="publications")
+    repository = models.CharField(max_length=200, help_text="OWNER/NAME on the hub")
+    shape = models.CharField(max_length=30)
+    is_private = models.BooleanField(default=True)
+    url = models.URLField(max_length=400, blank=True)
+    revision = models.CharField(max_length=64, blank=True, help_text="The hub's commit")
+    created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")

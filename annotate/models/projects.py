@@ -1,6 +1,7 @@
 import secrets
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
@@ -120,6 +121,13 @@ class Project(models.Model):
         help_text=_(
             "Tasks whose rankings agree less than this (mean Kendall’s τ-b, from −1 to 1) go to adjudication. Empty: none do."
         ),
+    )
+    announced = ArrayField(
+        models.CharField(max_length=30),
+        default=list,
+        db_default=[],
+        editable=False,
+        help_text="Events that a webhook of the project wants: whatever does them need not look",
     )
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)

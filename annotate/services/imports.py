@@ -19,8 +19,9 @@ from psycopg.errors import DiskFull
 
 from annotate import jobs
 from annotate.formats.errors import FileError, RowError, UnknownColumns, printable
+from annotate.formats.mapping import Mapping
 from annotate.formats.reading import Record, RecordFile, kind_of, open_records
-from annotate.formats.shapes import Columns, Row, to_row
+from annotate.formats.shapes import Row, to_row
 from annotate.models import Import, Project, RefusedRow, Source, User, record
 from annotate.numbers import grouped
 
@@ -39,7 +40,7 @@ BEAT_SECONDS = 10.0
 
 @transaction.atomic
 def create_import(
-    *, project: Project, user: User, upload: "File[bytes]", name: str, columns: Columns | None = None
+    *, project: Project, user: User, upload: "File[bytes]", name: str, mapping: Mapping | None = None
 ) -> Import:
     """Keep the uploaded file and queue its import. FileError if its name is of no known kind."""
     kind_of(name)
@@ -51,7 +52,7 @@ def create_import(
         file_name=clean_name(name),
         file=stored,
         size=upload.size or 0,
-        columns=(columns or Columns()).to_json(),
+        mapping=(mapping or Mapping()).to_json(),
     )
     record(user, "import.started", f"import:{job.pk}", project=project, file=job.file_name)
     return job
@@ -131,7 +132,7 @@ class Batch:
 def _read(job: Import, stream: BinaryIO) -> None:
     file = open_records(stream, job.file_name)
     records = _after(job, file, job.rows_read)
-    columns = Columns.from_json(job.columns)
+    mapping = Mapping.from_json(job.mapping)
     unknown: list[UnknownColumns] = []
     recognised = job.rows_read > 0
     known = Source.objects.filter(project=job.project)
@@ -150,7 +151,7 @@ def _read(job: Import, stream: BinaryIO) -> None:
         try:
             if one.problem:
                 raise one.problem
-            row = to_row(one.value or {}, columns)
+            row = to_row(one.value or {}, mapping)
             _check_sources(row, sources, taken)
             recognised = True
             batch.rows.append(row)

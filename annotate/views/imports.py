@@ -27,7 +27,7 @@ def imports(request: ProjectRequest) -> HttpResponseBase:
         upload = form.cleaned_data["file"]
         try:
             job = create_import(
-                project=project, user=request.user, upload=upload, name=upload.name, columns=form.columns()
+                project=project, user=request.user, upload=upload, name=upload.name, mapping=form.mapping()
             )
         except OSError as error:
             form.add_error("file", _("The file could not be stored: %(error)s.") % {"error": error.strerror or error})

@@ -9,7 +9,8 @@ from django.utils import timezone
 from kombu import Queue
 
 from annotate.formats.errors import RowError
-from annotate.formats.shapes import Columns, to_row
+from annotate.formats.mapping import Mapping
+from annotate.formats.shapes import to_row
 from annotate.models import Assignment, AuditEvent, Membership, Project, Prompt, Ranking, RankingTask, content_hash
 from annotate.services import overlap, queue
 from annotate.services.intake import add_rows
@@ -271,7 +272,7 @@ def test_imported_tasks_get_the_overlap_of_their_lot(project):
 
 
 def row(number, **more):
-    return to_row({"prompt": f"Question {number}?", "completions": ["x", "y"], **more}, Columns())
+    return to_row({"prompt": f"Question {number}?", "completions": ["x", "y"], **more}, Mapping())
 
 
 def test_changed_settings_hold_for_what_is_there_but_never_below_what_is_taken(project, alice, bob, monkeypatch):

@@ -13,8 +13,8 @@ from django.core.management.base import BaseCommand, CommandError
 
 from annotate import jobs
 from annotate.formats.errors import FileError
+from annotate.formats.mapping import Mapping
 from annotate.formats.reading import kind_of
-from annotate.formats.shapes import Columns
 from annotate.models import Import, Project, record
 from annotate.services.imports import clean_name, run_import
 
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         if project is None:
             raise CommandError(f"There is no project “{options['project']}”.")
         path: Path = options["file"]
-        columns = Columns(
+        mapping = Mapping(
             prompt=options["prompt_column"],
             completions=tuple(options["completion_column"]),
             reference_answer=options["reference_column"],
@@ -51,7 +51,7 @@ class Command(BaseCommand):
                     created_by=project.created_by,
                     file_name=clean_name(path.name),
                     size=path.stat().st_size,
-                    columns=columns.to_json(),
+                    mapping=mapping.to_json(),
                     # Nobody else can read this file, so nobody else may take the job up.
                     max_attempts=1,
                 )
