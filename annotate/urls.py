@@ -3,6 +3,7 @@ from django.urls import URLPattern, path
 from annotate.views import (
     adjudication,
     audit,
+    dataset_downloads,
     datasets,
     differences,
     flags,
@@ -84,6 +85,6 @@ urlpatterns: list[URLPattern] = [
     path(P + "imports/<int:pk>/cancel", imports.import_cancel, name="import_cancel"),
     path(P + "datasets", datasets.datasets, name="datasets"),
     path(P + "datasets/<int:number>", datasets.dataset, name="dataset"),
-    path(P + "datasets/<int:number>/download", datasets.dataset_download, name="dataset_download"),
+    path(P + "datasets/<int:number>/download", dataset_downloads.dataset_download, name="dataset_download"),
     path(P + "datasets/<int:number>/cancel", datasets.dataset_cancel, name="dataset_cancel"),
 ]

@@ -3,29 +3,21 @@
 from itertools import islice
 from typing import Any
 
-from django.core.files.storage import default_storage
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.exporting import (
-    CONTENT_TYPES,
-    FORMATS,
-    SHAPES,
-    SPLITS,
-    export_name,
-    loading_lines,
-    stored_rows,
-    stream_export,
-)
+from annotate.formats.exporting import stored_rows
 from annotate.forms.datasets import DatasetForm
 from annotate.models import DatasetVersion
-from annotate.services.datasets import FILES, Filters, cancel_version, create_version
+from annotate.services.datasets import Filters, cancel_version, create_version
 from annotate.tasks import build_dataset_version
+
+from .dataset_downloads import downloads, has_files
 
 PREVIEWED = 5
 CHOSEN = ("decisions", "weights", "ideal_on_top")
@@ -70,9 +62,8 @@ def dataset(request: ProjectRequest, number: int) -> HttpResponseBase:
         return response
     context: dict[str, Any] = {"project": project, "version": version}
     if version.state == DatasetVersion.State.SUCCEEDED:
-        context["is_whole"] = _has_files(version)
-        context["shapes"] = [_shape(version, shape) for shape in SHAPES]
-        context["splits"], context["formats"] = SPLITS, FORMATS
+        context["is_whole"] = has_files(version)
+        context |= downloads(version)
         context["dropped"], context["chosen"] = _dropped(version), _chosen(version)
         context["left_out"] = version.counts.get("left_out", {}).items()
         context["weights"] = version.counts.get("weights", {}).items()
@@ -80,10 +71,6 @@ def dataset(request: ProjectRequest, number: int) -> HttpResponseBase:
             context["preview"] = _preview(version)
             context["examples"] = _examples(version) if version.origin else []
     return render(request, "annotate/dataset.html", context)
-
-
-def _has_files(version: DatasetVersion) -> bool:
-    return all(default_storage.exists(f"{version.folder}/{file}") for file in FILES)
 
 
 def _dropped(version: DatasetVersion) -> list[dict[str, Any]]:
@@ -113,17 +100,6 @@ def _in_words(field: Any, value: Any) -> Any:
     return dict(getattr(field, "choices", [])).get(value, value)
 
 
-def _shape(version: DatasetVersion, shape: str) -> dict[str, Any]:
-    counts = version.counts
-    names = {"ranking": ("{}",), "sft": ("{}_demonstrations", "{}_best")}.get(shape, ("{}_pairs",))
-    rows = {split: sum(counts[name.format(split)] for name in names) for split in ("train", "test")}
-    return {
-        "name": shape,
-        **rows,
-        "lines": [(format, loading_lines(version, shape, format)) for format in FORMATS],
-    }
-
-
 def _preview(version: DatasetVersion) -> list[dict[str, Any]]:
     """The first rankings as people read them: the last turn, then completions from best to worst."""
     rows = [row for batch in islice(stored_rows(version, "rankings.parquet"), 1) for row in batch[:PREVIEWED]]
@@ -148,29 +124,6 @@ def _preview(version: DatasetVersion) -> list[dict[str, Any]]:
 def _examples(version: DatasetVersion) -> list[dict[str, Any]]:
     rows = [row for batch in islice(stored_rows(version, "demonstrations.parquet"), 1) for row in batch[:PREVIEWED]]
     return [{**row, "question": row["prompt"][-1]["content"]} for row in rows]
-
-
-@require_safe
-@member_required(Role.RESEARCHER, Role.ADMIN)
-def dataset_download(request: ProjectRequest, number: int) -> HttpResponseBase:
-    version = get_object_or_404(
-        request.membership.project.dataset_versions.select_related("project"),
-        number=number,
-        state=DatasetVersion.State.SUCCEEDED,
-    )
-    chosen = {
-        name: request.GET.get(name, default)
-        for name, default in (("shape", SHAPES[0]), ("format", FORMATS[0]), ("split", SPLITS[0]))
-    }
-    if not _has_files(version):
-        raise Http404(_("The version's files are not on the storage."))
-    try:
-        parts = stream_export(version, **chosen)
-    except ValueError as error:
-        raise Http404(str(error)) from error
-    response = StreamingHttpResponse(parts, content_type=CONTENT_TYPES[chosen["format"]])
-    response["Content-Disposition"] = f'attachment; filename="{export_name(version, **chosen)}"'
-    return response
 
 
 @require_POST
