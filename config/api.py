@@ -8,6 +8,7 @@ from ninja import NinjaAPI
 from annotate.api.base import Problem, add_error_handlers, problem_response
 from annotate.api.projects import router as projects
 from training.api.pipelines import router as pipelines
+from training.api.replies import router as replies
 from training.api.runs import router as runs
 
 api = NinjaAPI(
@@ -20,7 +21,7 @@ api = NinjaAPI(
     docs_url=None,
 )
 add_error_handlers(api)
-for router in (projects, runs, pipelines):
+for router in (projects, runs, replies, pipelines):
     api.add_router("", router)
 
 

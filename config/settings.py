@@ -183,6 +183,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_PUBLISH_RETRY_POLICY = {"max_retries": 1, "interval_start": 0.1, "interval_max": 0.2}
 CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_ROUTES = {"training.reply": {"queue": "generate"}}
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 # A round that nobody took before the next one is due is not worth making.
 CELERY_BEAT_SCHEDULE = {
@@ -200,6 +201,8 @@ RUN_LEASE_SECONDS = env.float("RUN_LEASE_SECONDS", 60.0)
 RUN_BEAT_SECONDS = env.float("RUN_BEAT_SECONDS", 2.0)
 # How long a run that is told to stop may take to save before it is killed.
 RUN_GRACE_SECONDS = env.float("RUN_GRACE_SECONDS", 20.0)
+# How long a checkpoint that somebody tries stays loaded for their next question, if no other work waits.
+REPLY_IDLE_SECONDS = env.float("REPLY_IDLE_SECONDS", 20.0)
 # Folders from which an admin may add a base model.
 MODEL_ROOTS = [Path(root).resolve() for root in env.list("MODEL_ROOTS", [str(PODIUM_HOME / "models")])]
 # How often one token may call the API.

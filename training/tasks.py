@@ -10,7 +10,7 @@ from celery import Task, shared_task
 from celery.signals import worker_shutting_down
 
 from annotate.jobs import reap, wake
-from training.models import PipelineRun, Run
+from training.models import PipelineRun, Reply, Run
 from training.recipes.arguments import METHODS
 from training.supervise import attempt_run
 
@@ -51,10 +51,18 @@ def _shutting_down() -> bool:
     return orphaned or _shutdown[0] == 1
 
 
+@shared_task(name="training.reply")
+def reply(pk: int) -> None:
+    # The service of replies wakes this task, and so imports this module.
+    from training.services.replies import answer
+
+    answer(pk, shutting_down=_shutting_down)
+
+
 @shared_task(name="training.reap_runs")
 def reap_runs() -> list[int]:
-    """Give the runs of dead workers back, and send lost wake-ups again."""
-    return reap(Run, run)
+    """Give the runs and replies of dead workers back, and send lost wake-ups again."""
+    return [*reap(Run, run), *reap(Reply, reply)]
 
 
 @shared_task(name="training.advance_pipeline")
