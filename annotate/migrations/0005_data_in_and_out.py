@@ -68,6 +68,7 @@ class Migration(migrations.Migration):
                 ('repository', models.CharField(help_text='OWNER/NAME on the hub', max_length=200)),
                 ('shape', models.CharField(max_length=30)),
                 ('is_private', models.BooleanField(default=True)),
+                ('license', models.CharField(blank=True, help_text='As the hub names it: `cc-by-4.0`', max_length=60)),
                 ('url', models.URLField(blank=True, max_length=400)),
                 ('revision', models.CharField(blank=True, help_text="The hub's commit", max_length=64)),
             ],
@@ -81,7 +82,9 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('url', models.URLField(max_length=500)),
                 ('events', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('ranking.submitted', 'A ranking was submitted'), ('ranking.withdrawn', 'A ranking was taken back'), ('import.ended', 'An import ended'), ('dataset.ended', 'A dataset version was built, or failed'), ('run.started', 'A run started'), ('run.ended', 'A run ended'), ('checkpoint.promoted', 'A checkpoint was promoted')], max_length=30), size=None)),
-                ('secret', models.CharField(help_text='Signs what is sent; shown once', max_length=100)),
+                ('secret', models.CharField(help_text='What the signing key is made of, together with SECRET_KEY', max_length=64)),
+                ('former_secret', models.CharField(blank=True, help_text='The one before; it signs, too, for a day after the rotation', max_length=64)),
+                ('rotated_at', models.DateTimeField(null=True)),
                 ('note', models.CharField(blank=True, max_length=120)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('failing_since', models.DateTimeField(help_text='When the first of the latest failures in a row was', null=True)),
@@ -201,7 +204,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='delivery',
-            index=models.Index(condition=models.Q(('state', 'waiting')), fields=['next_at'], name='delivery_due'),
+            index=models.Index(condition=models.Q(('state', 'waiting')), fields=['webhook', 'next_at'], name='delivery_due'),
         ),
         migrations.AddIndex(
             model_name='delivery',

@@ -69,6 +69,7 @@ class Publication(Job):
     repository = models.CharField(max_length=200, help_text="OWNER/NAME on the hub")
     shape = models.CharField(max_length=30)
     is_private = models.BooleanField(default=True)
+    license = models.CharField(max_length=60, blank=True, help_text="As the hub names it: `cc-by-4.0`")
     url = models.URLField(max_length=400, blank=True)
     revision = models.CharField(max_length=64, blank=True, help_text="The hub's commit")
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")

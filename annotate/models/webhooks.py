@@ -27,7 +27,11 @@ class Webhook(models.Model):
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="webhooks")
     url = models.URLField(max_length=500)
     events = ArrayField(models.CharField(max_length=30, choices=Event))
-    secret = models.CharField(max_length=100, help_text="Signs what is sent; shown once")
+    secret = models.CharField(max_length=64, help_text="What the signing key is made of, together with SECRET_KEY")
+    former_secret = models.CharField(
+        max_length=64, blank=True, help_text="The one before; it signs, too, for a day after the rotation"
+    )
+    rotated_at = models.DateTimeField(null=True)
     note = models.CharField(max_length=120, blank=True)
     created_by = models.ForeignKey(User, on_delete=models.PROTECT, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
@@ -74,6 +78,6 @@ class Delivery(models.Model):
     class Meta:
         constraints = [models.UniqueConstraint(fields=["webhook", "event"], name="delivery_unique")]
         indexes = [
-            models.Index(fields=["next_at"], name="delivery_due", condition=Q(state="waiting")),
+            models.Index(fields=["webhook", "next_at"], name="delivery_due", condition=Q(state="waiting")),
             models.Index(fields=["webhook", "-id"], name="delivery_by_webhook"),
         ]
