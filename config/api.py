@@ -5,8 +5,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_exempt
 from ninja import NinjaAPI
 
-from annotate.api.base import Problem, add_error_handlers, problem_response
+from annotate.api.errors import Problem, add_error_handlers, problem_response
+from annotate.api.datasets import router as datasets
 from annotate.api.projects import router as projects
+from annotate.api.prompts import router as prompts
+from annotate.api.rankings import router as rankings
+from training.api.evaluations import router as evaluations
 from training.api.pipelines import router as pipelines
 from training.api.replies import router as replies
 from training.api.runs import router as runs
@@ -21,7 +25,7 @@ api = NinjaAPI(
     docs_url=None,
 )
 add_error_handlers(api)
-for router in (projects, runs, replies, pipelines):
+for router in (projects, datasets, runs, replies, pipelines):
     api.add_router("", router)
 
 

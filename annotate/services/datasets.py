@@ -4,6 +4,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -22,26 +23,38 @@ from django.utils.translation import gettext as _
 from psycopg.errors import DiskFull
 
 from annotate import jobs
-from annotate.models import DatasetVersion, Project, User, record
+from annotate.models import DatasetVersion, Project, Ranking, User, record
+
+from .version_names import name_version
 
 logger = logging.getLogger("podium.datasets")
 
-CHOICES = {"decisions": ("raw", "decided"), "weights": ("equal", "reliability")}
+CHOICES = {"decisions": ("raw", "decided", "consensus"), "weights": ("equal", "reliability")}
+ROLES = tuple(Ranking.Role.values)
+LISTS = ("exclude_annotators", "tags", "roles", "sources", "languages")
+HELD_OUT = re.compile(r"version:[1-9]\d{0,8}|tag:.{1,60}")
 FILES = ("rankings.parquet", "demonstrations.parquet")
 
 
 @dataclass(frozen=True)
 class Filters:
-    """Which rankings a version takes, and how. The defaults let every annotator's ranking of an ordinary task through.
+    """Which rankings a version takes, and how. The defaults let everybody's ranking of an ordinary task through.
 
-    Times are aware; `exclude_annotators` holds pseudonyms; `min_seconds` drops what was ranked faster;
-    `min_rankings` drops prompts with fewer rankings, counted after the filters before it; with `tags` only prompts that
-    bear one of them stay. Gold and practice tasks are dropped before all others unless `known_tasks`. `decisions`: "raw" drops
-    those of reviewers; with "decided" a decided task gives its decision alone, and drops its rankings after all other filters.
-    Each ranking counts for the first that drops it.
+    Each ranking counts for the first step that drops it; the steps are those of STEPS in annotate.formats.selection, in its order.
 
-    `weights`: "equal", or "reliability" as estimated at the version's time. `ideal_on_top`: an ideal answer by a ranking's
-    own annotator becomes its first completion.
+    `known_tasks`: gold and practice tasks too. `roles`: only rankings of annotators, adjudicators or imports; empty is all that
+    `decisions` lets through. `since`, `until`: aware times. `exclude_annotators`: pseudonyms. `min_seconds`: drops what an
+    annotator ranked faster. `min_agreement`: mean Kendall's tau-b of the task's rankings, -1 to 1; a task of which it is not known
+    is dropped. `min_gold_accuracy`: an annotator's share on gold tasks, 0 to 1; who answered none is dropped. `tags`, `sources`:
+    only prompts that bear one of the tags, rankings with a completion of one of the sources. `criterion`, `min_rating`: only
+    rankings in which a completion was rated by the criterion (any, if it is empty), at least so high. `min_length`, `max_length`:
+    characters that each completion must have, and may; 0 is no limit. `languages`: ISO 639-1 codes of the prompt's last turn.
+    `drop_duplicates`: of prompts that are nearly equal one stays. `min_rankings`: only prompts with so many of those left.
+    `held_out`: "version:3" (its test side) or "tag:NAME"; drops prompts of the training side that share long phrases with those.
+
+    `decisions`: "raw" drops those of reviewers; with "decided" a decided task gives its decision alone; with "consensus" every
+    other task gives one ranking made of all of its rankings, too. `weights`: "equal", or "reliability" as estimated at the
+    version's time. `ideal_on_top`: an ideal answer by a ranking's own annotator becomes its first completion.
     """
 
     since: datetime | None = None
@@ -55,6 +68,39 @@ class Filters:
     weights: str = "equal"
     ideal_on_top: bool = False
     known_tasks: bool = False
+    roles: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    languages: tuple[str, ...] = ()
+    criterion: str = ""
+    min_rating: int = 0
+    min_agreement: float | None = None
+    min_gold_accuracy: float = 0
+    min_length: int = 0
+    max_length: int = 0
+    drop_duplicates: bool = False
+    held_out: str = ""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for what no version could be built with."""
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, not {getattr(self, name)!r}")
+        if unknown := set(self.roles) - set(ROLES):
+            raise ValueError(f"roles must be of {', '.join(ROLES)}, not {', '.join(sorted(unknown))}")
+        if self.min_agreement is not None and not -1 <= self.min_agreement <= 1:
+            raise ValueError(f"min_agreement must be from -1 to 1, not {self.min_agreement}")
+        if not 0 <= self.min_gold_accuracy <= 1:
+            raise ValueError(f"min_gold_accuracy must be from 0 to 1, not {self.min_gold_accuracy}")
+        if not 0 <= self.min_rating <= 5:
+            raise ValueError(f"min_rating must be from 0 to 5, not {self.min_rating}")
+        if self.max_length and self.max_length < self.min_length:
+            raise ValueError(f"max_length must not be less than min_length, {self.min_length}")
+        if wrong := [code for code in self.languages if not re.fullmatch("[a-z]{2,3}", code)]:
+            raise ValueError(f"languages must be ISO codes such as en, not {wrong[0]!r}")
+        if self.held_out and not HELD_OUT.fullmatch(self.held_out):
+            raise ValueError(f"held_out must be version:NUMBER or tag:NAME, not {self.held_out!r}")
+        if self.decisions == "consensus" and self.ideal_on_top:
+            raise ValueError("ideal_on_top goes with no consensus: each ideal answer leads its author's own ranking")
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -63,19 +109,16 @@ class Filters:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Filters":
-        """The filters that `to_json` wrote. ValueError for an unknown field."""
+        """The filters that `to_json` wrote. ValueError for an unknown field or an impossible value."""
         unknown = set(value) - {one.name for one in fields(cls)}
         if unknown:
             raise ValueError(f"unknown filters: {', '.join(sorted(unknown))}")
         changes = dict(value)
         for name in ("since", "until"):
-            if changes.get(name):
-                changes[name] = datetime.fromisoformat(changes[name])
-        for name in ("exclude_annotators", "tags"):
+            if isinstance(changes.get(name), str):
+                changes[name] = datetime.fromisoformat(changes[name]) if changes[name] else None
+        for name in LISTS:
             changes[name] = tuple(changes.get(name, ()))
-        for name, known in CHOICES.items():
-            if changes.get(name, known[0]) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, not {changes[name]!r}")
         return cls(**changes)
 
 
@@ -93,28 +136,46 @@ def create_version(
     project: Project,
     user: User | None,
     note: str = "",
+    tag: str = "",
+    parent: DatasetVersion | None = None,
     test_fraction: float = 0.1,
+    stratify_by: str = "",
     as_of: datetime | None = None,
     filters: Filters | None = None,
     max_attempts: int = 3,
 ) -> DatasetVersion:
-    """Queue a version with the project's next number. ValueError for a test fraction outside 0 to 0.5.
+    """Queue a version with the project's next number. A tag that another version bears moves to it.
 
-    Without a user Podium itself builds it, on behalf of whoever made the project.
+    ValueError for a test fraction outside 0 to 0.5, an unknown `stratify_by`, and a parent or `held_out` version that the project
+    has not finished; ValidationError for a tag that cannot be one. Without a user Podium itself builds it, on behalf of whoever made the project.
     """
+    filters = filters or Filters()
     if not 0 <= test_fraction <= 0.5:
         raise ValueError(f"test_fraction must be from 0 to 0.5, not {test_fraction}")
+    if stratify_by and stratify_by not in DatasetVersion.Stratum.values:
+        raise ValueError(f"stratify_by must be one of {', '.join(DatasetVersion.Stratum.values)}, not {stratify_by!r}")
+    if parent and (parent.project_id != project.pk or parent.state != DatasetVersion.State.SUCCEEDED):
+        raise ValueError(f"the parent must be a finished version of this project; {parent} is none")
+    if filters.held_out.startswith("version:"):
+        number = int(filters.held_out.removeprefix("version:"))
+        if not project.dataset_versions.filter(number=number, state=DatasetVersion.State.SUCCEEDED).exists():
+            raise ValueError(f"held_out must be a finished version of this project; v{number} is none")
+    number = _next_number(project)
     version = DatasetVersion.objects.create(
         project=project,
-        number=_next_number(project),
+        number=number,
         note=note,
+        parent=parent,
         as_of=as_of or timezone.now(),
-        filters=(filters or Filters()).to_json(),
+        filters=filters.to_json(),
         test_fraction=test_fraction,
+        stratify_by=stratify_by,
         created_by=user or project.created_by,
         max_attempts=max_attempts,
     )
     record(user, "dataset.started", f"dataset:{version.number}", project=project)
+    if tag:
+        name_version(version=version, user=user, tag=tag, moves=True)
     return version
 
 
