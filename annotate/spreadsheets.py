@@ -2,10 +2,13 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from django.http import StreamingHttpResponse
+
+FORMULA = re.compile(r"'*[=+\-@\t\r\n]")
 
 
 def csv_file(name: str, rows: Iterable[Iterable[Any]]) -> StreamingHttpResponse:
@@ -18,12 +21,24 @@ def csv_file(name: str, rows: Iterable[Iterable[Any]]) -> StreamingHttpResponse:
 
 
 def csv_cell(value: Any) -> Any:
-    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front."""
+    """A cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe in front.
+
+    So does one that begins with apostrophes before such a sign: `plain_cell` then gives every text back as it was.
+    """
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False)
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r", "\n"):
+    if isinstance(value, str) and FORMULA.match(value):
         return f"'{value}"
     return value
+
+
+def plain_cell(text: str) -> str:
+    """The text of which `csv_cell` made this cell.
+
+    >>> plain_cell("'=1+1")
+    '=1+1'
+    """
+    return text[1:] if text.startswith("'") and FORMULA.match(text) else text
 
 
 class _Echo:

@@ -6,10 +6,11 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
+from .checks import parse_json
 from .errors import MAX_LINE, MAX_RATIO, RATIO_CHECKED_FROM, FileError, RowError, printable
 
 CHUNK = 256 * 1024
@@ -18,7 +19,7 @@ PARQUET_BYTES = 8 * 1024**2
 EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 RECORD_TOO_LONG = "record too long"
 # Cells of these columns may hold JSON, since CSV has no lists of its own.
-JSON_CELLS = {"completions", "tags", "metadata", "known_order"}
+JSON_CELLS = {"completions", "tags", "metadata", "known_order", "rankings", "ranks", "ratings", "reasons"}
 
 
 @dataclass(frozen=True)
@@ -158,18 +159,6 @@ class Lines:
 
 def _too_long(line: int) -> Record:
     return Record(line, problem=RowError("", _("The line is longer than 16 MB.")))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(_("%(name)s is no JSON value") % {"name": name})
-
-
-def parse_json(text: str) -> Any:
-    """JSON as its standard has it: no NaN, no Infinity, and no nesting beyond Python's. Raises ValueError."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError as error:
-        raise ValueError(_("nested too deeply")) from error
 
 
 def _jsonl(lines: Lines) -> Iterator[Record]:

@@ -1,8 +1,6 @@
 """Recognise what a row is: a prompt with completions, a preference pair, a conversation; plain or TRL conversational."""
 
-import json
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,15 +9,26 @@ from django.utils.translation import gettext as _
 from annotate.models import K_MAX, PRIORITY_MAX, RankingTask, completion_hash, content_hash
 from annotate.numbers import grouped
 from annotate.reasoning import split_reasoning
+from annotate.spreadsheets import plain_cell
 
-from .errors import MAX_EXPLANATION, MAX_METADATA, MAX_TEXT, RowError, UnknownColumns
+from .checks import NUL_ESCAPE, checked_json, checked_name, checked_text
+from .errors import MAX_EXPLANATION, MAX_TEXT, RowError, UnknownColumns
+from .given import GivenRanking, given_rankings
 from .mapping import Mapping
+from .renaming import renamed
+
+__all__ = ["NUL_ESCAPE", "Answer", "GivenRanking", "Known", "Row", "to_row"]
 
 ROLES = ("system", "user", "assistant")
 NUMBERED = [f"{name}_{number}" for name in ("completion", "response") for number in range(1, K_MAX + 1)]
+COLUMNS = ("completion", *NUMBERED, "chosen", "rejected")
+# The columns of a dataset version's ranking, and those that follow from the prompt and the version.
+RANKING = (
+    "ranking", "ranks", "ratings", "verdict", "annotator", "role", "reasons", "comment", "seconds", "created",
+)  # fmt: skip
+COMPUTED = ("prompt_id", "weight", "split")
 EXPECTED = "prompt, messages, completion, completions, completion_1 … completion_9, chosen, rejected"
 MAX_MESSAGES = 500
-NUL_ESCAPE = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 Message = dict[str, str]
 
@@ -53,6 +62,7 @@ class Row:
     tags: list[str] = field(default_factory=list)
     priority: int = 0
     known: Known | None = None
+    rankings: list[GivenRanking] = field(default_factory=list)
     metadata: str = "{}"
     shape: str = ""
     others: tuple[str, ...] = ()
@@ -60,44 +70,98 @@ class Row:
 
 
 def to_row(value: dict[str, Any], mapping: Mapping, default_source: str = "imported") -> Row:
-    """Check one row. Raises RowError with the field and the reason."""
-    rest = dict(value)
-    messages, shape, given = _prompt(rest, mapping)
-    given += _given(rest, mapping)
+    """Check one row as it stands in the file: its columns are renamed as `mapping` says, and its shape is made out.
+
+    RowError names the field, by the file's own name for it, and the reason.
+    """
+    rest, names = renamed(value, mapping)
+    try:
+        return _row(rest, default_source)
+    except RowError as error:
+        found = next((name for name in names if error.field == name or error.field.startswith(f"{name}.")), None)
+        if found is None:
+            raise
+        error.field = names[found] + error.field.removeprefix(found)
+        raise
+
+
+def _row(rest: dict[str, Any], default_source: str) -> Row:
+    own = _own_ranking(rest)
+    messages, shape, given = _prompt(rest)
+    is_pair = not given and rest.get("chosen") is not None and rest.get("rejected") is not None
+    given += _given(rest)
     rest.pop("completions", None)
-    source = _text(_take(rest, mapping.source or "source") or default_source, "source", 200)
-    answers = [_answer(one, name, named or source, messages) for name, one, named in given]
-    distinct = list({(answer.source, answer.content_hash): answer for answer in answers}.values())
+    source = checked_name(rest.pop("source", None) or default_source, "source", 200)
+    answers = [_answer(one, name, source, messages) for name, one in given]
+    places: dict[tuple[str, str], int] = {}
+    firsts = [places.setdefault((answer.source, answer.content_hash), len(places)) for answer in answers]
+    distinct = answers
+    if len(places) < len(answers):
+        distinct = [answers[firsts.index(place)] for place in places.values()]
     if len(distinct) > K_MAX:
         raise RowError(
             "completions",
             _("%(count)d completions; a task has %(most)d at most.") % {"count": len(distinct), "most": K_MAX},
         )
-    reference = _take(rest, mapping.reference_answer or "reference_answer")
+    reference = rest.pop("reference_answer", None)
     row = Row(
         messages,
         content_hash(messages),
         distinct,
-        reference_answer="" if reference is None else _text(str(reference), "reference_answer", MAX_TEXT, empty=True),
+        reference_answer="" if reference is None else checked_text(str(reference), "reference_answer", empty=True),
         tags=_tags(rest.pop("tags", None)),
         priority=_priority(rest.pop("priority", None)),
         known=_known(rest, len(answers), len(distinct)),
-        shape=shape,
+        shape="ranking" if own else shape,
     )
+    row.rankings = _rankings(rest, firsts, is_pair=is_pair and len(given) == 2 and row.known is None)
+    if row.known and row.rankings:
+        raise RowError("rankings", _("A row has either a known order or rankings."))
     metadata = rest.pop("metadata", None) or {}
     if not isinstance(metadata, dict):
         raise RowError("metadata", _("Must be an object."))
     others = {name: other for name, other in rest.items() if other is not None and other != ""}
     row.others = tuple(others)
-    row.metadata = _json({**others, **metadata}, "metadata")
+    row.metadata = checked_json({**others, **metadata}, "metadata")
     row.size = (
         sum(len(message["content"]) for message in messages)
         + sum(len(answer.text) + len(answer.reasoning) + len(answer.sampling) for answer in distinct)
         + len(row.reference_answer)
         + len(row.metadata)
         + (len(row.known.explanation) if row.known else 0)
+        + sum(len(one.comment) for one in row.rankings)
     )
     return row
+
+
+def _own_ranking(rest: dict[str, Any]) -> bool:
+    """Put a row with one ranking in its own columns, as dataset versions have them, under `rankings`. True if it is one."""
+    if rest.get("ranks") in (None, "") or "completions" not in rest or rest.get("rankings") not in (None, ""):
+        return False
+    one = {name: rest.pop(name) for name in RANKING if name in rest}
+    if isinstance(one.get("comment"), str) and isinstance(one.get("seconds"), str):
+        # A number as text: this is our CSV, whose cells do not begin like a formula.
+        one["comment"] = plain_cell(one["comment"])
+    if one.get("ranking"):
+        for name in COMPUTED:
+            rest.pop(name, None)
+    rest["rankings"] = [one]
+    return True
+
+
+def _rankings(rest: dict[str, Any], firsts: list[int], *, is_pair: bool) -> list[GivenRanking]:
+    """What `rankings` says, taken out of `rest`; where it is missing, a pair of chosen and rejected says it."""
+    value = rest.pop("rankings", None)
+    if value is None or value == "":
+        if not is_pair:
+            return []
+        if firsts == [0, 0]:
+            raise RowError("rejected", _("Is the same as chosen."))
+        value = [{"ranks": [1, 2]}]
+    if value and isinstance(value, list) and "annotator" in rest:
+        annotator = rest.pop("annotator")
+        value = [{"annotator": annotator, **one} if isinstance(one, dict) else one for one in value]
+    return given_rankings(value, firsts)
 
 
 def _priority(value: Any) -> int:
@@ -135,36 +199,16 @@ def _known(rest: dict[str, Any], count: int, distinct: int) -> Known | None:
     purpose = rest.pop("purpose", None) or RankingTask.Purpose.GOLD
     if purpose not in (RankingTask.Purpose.GOLD, RankingTask.Purpose.PRACTICE):
         raise RowError("purpose", _("Must be gold or practice."))
-    explanation = _text(rest.pop("explanation", None) or "", "explanation", MAX_EXPLANATION, empty=True)
+    explanation = checked_text(rest.pop("explanation", None) or "", "explanation", MAX_EXPLANATION, empty=True)
     return Known(tuple(places.index(rank) + 1 for rank in listed), str(purpose), explanation)
 
 
-def _take(rest: dict[str, Any], path: str) -> Any:
-    """Take what stands at `path` out of `rest`; None if nothing does. Neighbours in an object stay."""
-    if path in rest:
-        return rest.pop(path)
-    head, dot, tail = path.partition(".")
-    inner = rest.get(head)
-    if not dot or not isinstance(inner, dict):
-        return None
-    rest[head] = inner = dict(inner)
-    found = _take(inner, tail)
-    if not inner:
-        del rest[head]
-    return found
+Given = list[tuple[str, Any]]
 
 
-Given = list[tuple[str, Any, str]]
-
-
-def _prompt(rest: dict[str, Any], mapping: Mapping) -> tuple[list[Message], str, Given]:
-    """The prompt's messages, the row's shape, and completions that were part of a conversation (field, value, source)."""
+def _prompt(rest: dict[str, Any]) -> tuple[list[Message], str, Given]:
+    """The prompt's messages, the row's shape, and completions that were part of a conversation (field, value)."""
     has_pair = rest.get("chosen") is not None and rest.get("rejected") is not None
-    if mapping.prompt:
-        name, prompt = mapping.prompt, _take(rest, mapping.prompt)
-        if prompt is None:
-            raise UnknownColumns(name, _("There is no column of this name."))
-        return _as_prompt(prompt, name), "prompt, mapped columns", []
     if "prompt" in rest:
         prompt = rest.pop("prompt")
         shape = "preference, explicit prompt" if has_pair else "prompt"
@@ -173,7 +217,7 @@ def _prompt(rest: dict[str, Any], mapping: Mapping) -> tuple[list[Message], str,
     if rest.get("messages") is not None:
         messages = _conversation(rest.pop("messages"), "messages")
         if messages[-1]["role"] == "assistant" and len(messages) > 1:
-            return _as_prompt(messages[:-1], "messages"), "conversation", [("messages", [messages[-1]], "")]
+            return _as_prompt(messages[:-1], "messages"), "conversation", [("messages", [messages[-1]])]
         return _as_prompt(messages, "messages"), "conversation", []
     if has_pair:
         if isinstance(rest["chosen"], str):
@@ -190,54 +234,20 @@ def _prompt(rest: dict[str, Any], mapping: Mapping) -> tuple[list[Message], str,
     )
 
 
-def _given(rest: dict[str, Any], mapping: Mapping) -> Given:
-    """Completions in columns of their own, taken out of `rest`: (field, value, source named by the column)."""
+def _given(rest: dict[str, Any]) -> Given:
+    """Completions in columns of their own, taken out of `rest`: (field, value)."""
     given: Given = []
-    for path in mapping.completions:
-        found = _take(rest, path)
-        if found not in (None, ""):
-            given.append((path, found, path.partition(".")[0]))
-    if not mapping.completions:
-        for name in ("completion", *NUMBERED, "chosen", "rejected"):
-            found = rest.pop(name, None)
+    for name in COLUMNS:
+        if name in rest:
+            found = rest.pop(name)
             if found is not None and (found != "" or name not in NUMBERED):
-                given.append((name, found, ""))
-        listed = rest.get("completions")
-        if listed is not None and listed != "":
-            if not isinstance(listed, list):
-                raise RowError("completions", _("Must be a list."))
-            given += [(f"completions[{index}]", one, "") for index, one in enumerate(listed, start=1)]
+                given.append((name, found))
+    listed = rest.get("completions")
+    if listed is not None and listed != "":
+        if not isinstance(listed, list):
+            raise RowError("completions", _("Must be a list."))
+        given += [(f"completions[{index}]", one) for index, one in enumerate(listed, start=1)]
     return given
-
-
-def _text(value: Any, name: str, limit: int = MAX_TEXT, *, empty: bool = False) -> str:
-    if not isinstance(value, str):
-        raise RowError(name, _("Must be text, not %(kind)s.") % {"kind": _kind(value)})
-    if not empty and not value.strip():
-        raise RowError(name, _("Is empty."))
-    if not value.isascii():
-        try:
-            size = len(value.encode())
-        except UnicodeEncodeError as error:
-            raw = "\udc80" <= value[error.start] <= "\udcff"
-            reason = _("Not valid UTF-8.") if raw else _("Contains half of a character (a lone surrogate).")
-            raise RowError(name, reason) from error
-    else:
-        size = len(value)
-    if "\0" in value:
-        raise RowError(name, _("Contains a NUL character."))
-    if size > limit:
-        raise RowError(
-            name,
-            _("Is %(size)s bytes long; at most %(limit)s are taken.")
-            % {"size": grouped(size), "limit": grouped(limit)},
-        )
-    return value
-
-
-def _kind(value: Any) -> str:
-    names = {dict: _("an object"), list: _("a list"), bool: _("true or false"), type(None): _("nothing")}
-    return names.get(type(value), _("a number"))
 
 
 def _conversation(value: Any, name: str) -> list[Message]:
@@ -251,14 +261,14 @@ def _conversation(value: Any, name: str) -> list[Message]:
             raise RowError(f"{name}[{number}]", _("Must be an object with role and content."))
         if message["role"] not in ROLES:
             raise RowError(f"{name}[{number}].role", _("Must be one of %(roles)s.") % {"roles": ", ".join(ROLES)})
-        content = _text(message["content"], f"{name}[{number}].content")
+        content = checked_text(message["content"], f"{name}[{number}].content")
         messages.append({"role": message["role"], "content": content})
     return messages
 
 
 def _as_prompt(value: Any, name: str) -> list[Message]:
     if not isinstance(value, list):
-        return [{"role": "user", "content": _text(value, name)}]
+        return [{"role": "user", "content": checked_text(value, name)}]
     messages = _conversation(value, name)
     if messages[-1]["role"] != "user":
         raise RowError(name, _("Must end with a message of the user."))
@@ -274,7 +284,7 @@ def _answer(value: Any, name: str, source: str, prompt: list[Message]) -> Answer
         key = next((key for key in ("completion", "text", "content") if value.get(key) is not None), None)
         if key is None:
             raise RowError(name, _("Must have its text in completion, text or content."))
-        source = _text(value.get("source") or value.get("model") or source, f"{name}.source", 200)
+        source = checked_name(value.get("source") or value.get("model") or source, f"{name}.source", 200)
         reasoning, sampling = value.get("reasoning") or "", value.get("sampling")
         value = value[key]
     if isinstance(value, list):
@@ -282,13 +292,16 @@ def _answer(value: Any, name: str, source: str, prompt: list[Message]) -> Answer
         if turns[-1]["role"] != "assistant" or (len(turns) > 1 and turns[:-1] != prompt):
             raise RowError(name, _("Must be one message of the assistant, alone or after the prompt's messages."))
         value = turns[-1]["content"]
-    thought, text = split_reasoning(_text(value, name))
+    checked_text(value, name)
+    thought, text = ("", value) if reasoning else split_reasoning(value)
     if not text.strip():
         raise RowError(name, _("Has reasoning but no answer."))
-    reasoning = _text(reasoning or thought, f"{name}.reasoning", empty=True)
+    reasoning = checked_text(reasoning or thought, f"{name}.reasoning", empty=True)
     if sampling is not None and not isinstance(sampling, dict):
         raise RowError(f"{name}.sampling", _("Must be an object."))
-    return Answer(text, reasoning, source, _json(sampling or {}, f"{name}.sampling"), completion_hash(text, reasoning))
+    return Answer(
+        text, reasoning, source, checked_json(sampling or {}, f"{name}.sampling"), completion_hash(text, reasoning)
+    )
 
 
 def _tags(value: Any) -> list[str]:
@@ -296,21 +309,4 @@ def _tags(value: Any) -> list[str]:
         value = [tag.strip() for tag in value.split(",") if tag.strip()]
     if not isinstance(value or [], list) or len(value or []) > 50:
         raise RowError("tags", _("Must be a list of at most 50 words."))
-    return list(dict.fromkeys(_text(tag, "tags", 60) for tag in value or []))
-
-
-def _json(value: dict[str, Any], name: str) -> str:
-    if not value:
-        return "{}"
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=str)
-        size = len(text.encode())
-    except (ValueError, RecursionError, TypeError) as error:
-        raise RowError(name, _("Holds a value that JSON has no form for.")) from error
-    if NUL_ESCAPE.search(text):
-        raise RowError(name, _("Contains a NUL character."))
-    if size > MAX_METADATA:
-        raise RowError(
-            name, _("Is %(size)s bytes long; at most %(limit)s are taken.") % {"size": size, "limit": MAX_METADATA}
-        )
-    return text
+    return list(dict.fromkeys(checked_name(tag, "tags", 60) for tag in value or []))
