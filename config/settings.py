@@ -88,6 +88,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "config.api.answer_scripts",  # whatever follows is for pages
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -148,6 +149,7 @@ ACCOUNT_RATE_LIMITS = {"join": "60/m/ip"}  # opening an invitation, joining by i
 # Trusted only when a proxy of ours sets X-Forwarded-For; otherwise anyone could dodge the sign-in rate limit.
 ALLAUTH_TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", 0)
 EMAIL_BACKEND = env.str("EMAIL_BACKEND", "django.core.mail.backends.console.EmailBackend")
+EMAIL_TIMEOUT = 10
 
 # In Postgres, so that signing in and ranking need nothing but the database. It holds only rate limits.
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "django_cache"}}
@@ -192,6 +194,8 @@ CELERY_BEAT_SCHEDULE = {
     "reap-jobs": {"task": "annotate.reap_jobs", "schedule": 15.0, "options": {"expires": 15}},
     "reap-runs": {"task": "training.reap_runs", "schedule": 15.0, "options": {"expires": 15}},
     "forget-responses": {"task": "annotate.forget_responses", "schedule": 3600.0, "options": {"expires": 3600}},
+    "deliver-events": {"task": "annotate.deliver_events", "schedule": 5.0, "options": {"expires": 5}},
+    "forget-events": {"task": "annotate.forget_events", "schedule": 3600.0, "options": {"expires": 3600}},
     "tend-pipelines": {"task": "training.tend_pipelines", "schedule": 10.0, "options": {"expires": 10}},
 }
 
@@ -205,6 +209,10 @@ RUN_GRACE_SECONDS = env.float("RUN_GRACE_SECONDS", 20.0)
 REPLY_IDLE_SECONDS = env.float("REPLY_IDLE_SECONDS", 20.0)
 # Folders from which an admin may add a base model.
 MODEL_ROOTS = [Path(root).resolve() for root in env.list("MODEL_ROOTS", [str(PODIUM_HOME / "models")])]
+# Where people reach Podium, such as https://podium.example: what is sent to other programs names whole addresses then.
+PUBLIC_URL = env.str("PUBLIC_URL", "")
+# Hosts to which webhooks may be sent though they are in a private network, or speak http.
+WEBHOOK_PRIVATE_HOSTS = frozenset(host.strip().lower() for host in env.list("WEBHOOK_PRIVATE_HOSTS", []))
 # How often one token may call the API.
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 1200)
 # Folders in which the texts lie that models are pre-trained on.
