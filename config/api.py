@@ -1,12 +1,14 @@
 """The REST API at /api/v1/, put together. Its OpenAPI description is at /api/v1/openapi.json."""
 
-from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
-from django.views.decorators.csrf import csrf_exempt
-from ninja import NinjaAPI
+import json
+from typing import Any
 
-from annotate.api.errors import Problem, add_error_handlers, problem_response
+from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from ninja.parser import Parser
+
 from annotate.api.datasets import router as datasets
+from annotate.api.errors import Problem, add_error_handlers, describe_fault, problem_response
 from annotate.api.projects import router as projects
 from annotate.api.prompts import router as prompts
 from annotate.api.rankings import router as rankings
@@ -15,7 +17,23 @@ from training.api.pipelines import router as pipelines
 from training.api.replies import router as replies
 from training.api.runs import router as runs
 
-api = NinjaAPI(
+from .errors import status_of
+from .openapi import DescribedAPI
+
+
+class JsonParser(Parser):
+    def parse_body(self, request: HttpRequest) -> Any:
+        """Raises Problem for another content type, ValueError for what is no JSON: NaN and Infinity are none."""
+        if request.content_type != "application/json":
+            raise Problem(415, _("Send JSON, as “Content-Type: application/json”."))
+        return json.loads(request.body, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+api = DescribedAPI(
     title="Podium",
     version="1.0.0",
     description=(
@@ -23,13 +41,9 @@ api = NinjaAPI(
         "send `next` back as `cursor`. What makes something takes an `Idempotency-Key`: the same request again is done once."
     ),
     docs_url=None,
+    parser=JsonParser(),
 )
 add_error_handlers(api)
-for router in (projects, datasets, runs, replies, pipelines):
+api.add_exception_handler(Exception, lambda request, error: problem_response(describe_fault(error, status_of(error))))
+for router in (projects, prompts, rankings, evaluations, datasets, runs, replies, pipelines):
     api.add_router("", router)
-
-
-@csrf_exempt
-def unknown_address(request: HttpRequest) -> HttpResponse:
-    """For scripts, which cannot read the page that says so."""
-    return problem_response(Problem(404, _("There is no such thing here.")))

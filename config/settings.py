@@ -88,7 +88,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "config.api.answer_scripts",  # whatever follows is for pages
+    "config.scripts.answer_scripts",  # whatever follows is for pages
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -196,6 +196,7 @@ CELERY_BEAT_SCHEDULE = {
     "forget-responses": {"task": "annotate.forget_responses", "schedule": 3600.0, "options": {"expires": 3600}},
     "deliver-events": {"task": "annotate.deliver_events", "schedule": 5.0, "options": {"expires": 5}},
     "forget-events": {"task": "annotate.forget_events", "schedule": 3600.0, "options": {"expires": 3600}},
+    "trim-exports": {"task": "annotate.trim_exports", "schedule": 600.0, "options": {"expires": 600}},
     "tend-pipelines": {"task": "training.tend_pipelines", "schedule": 10.0, "options": {"expires": 10}},
 }
 
@@ -215,6 +216,11 @@ PUBLIC_URL = env.str("PUBLIC_URL", "")
 WEBHOOK_PRIVATE_HOSTS = frozenset(host.strip().lower() for host in env.list("WEBHOOK_PRIVATE_HOSTS", []))
 # How often one token may call the API.
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 1200)
+# Downloads of dataset versions that are kept, so that they can be resumed; the least recently used go first.
+EXPORT_CACHE_BYTES = env.int("EXPORT_CACHE_BYTES", 5 * 1024**3)
+# Where dataset versions are published, and with whose token; without one nobody can.
+HF_TOKEN = env.str("HF_TOKEN", "")
+HF_ENDPOINT = env.str("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 # Folders in which the texts lie that models are pre-trained on.
 TEXT_ROOTS = [Path(root).resolve() for root in env.list("TEXT_ROOTS", [str(PODIUM_HOME / "texts")])]
 HUB_ENABLED = env.bool("HUB_ENABLED", False)  # recipes may download models from the Hugging Face hub

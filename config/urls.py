@@ -1,7 +1,7 @@
-from django.urls import include, path, re_path
+from django.urls import include, path
 from django.views.i18n import set_language
 
-from config.api import api, unknown_address
+from config.api import api
 from config.health import healthz, readyz
 
 handler400 = "config.errors.bad_request"
@@ -11,7 +11,6 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("api/v1/", api.urls),
-    re_path(r"^api/v1/", unknown_address),
     path("language/", set_language, name="set_language"),
     path("accounts/", include("allauth.account.urls")),
     path("", include("annotate.urls")),

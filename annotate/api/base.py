@@ -1,45 +1,61 @@
-"""What all of the API has in common: tokens, errors as problem+json (RFC 9457), pages by cursor, idempotency keys."""
+"""What all of the API has in common: tokens, pages by cursor, idempotency keys."""
 
 import base64
 import hashlib
-import logging
-import secrets
 from collections.abc import Callable
 from functools import wraps
+from time import time
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
-from django.core.exceptions import ValidationError as InvalidValue
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.translation import gettext as _
-from ninja import NinjaAPI, Schema, Status
-from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja import Schema, Status
 from ninja.security import HttpBearer
 from pydantic import Field, field_validator
 
 from annotate.models import ApiToken, Membership, Project, StoredResponse, User
-from annotate.services.assignments import Refused
-from annotate.services.tokens import use_token
+from annotate.services.moments import Moments
+from annotate.services.tokens import Use, use_token
 
-logger = logging.getLogger("podium.api")
+from .errors import ERRORS, Problem, ProblemOut
+
+__all__ = [
+    "ERRORS",
+    "ID_MAX",
+    "LIMIT",
+    "READERS",
+    "ApiRequest",
+    "Asked",
+    "Item",
+    "Page",
+    "PageQuery",
+    "Problem",
+    "ProblemOut",
+    "Role",
+    "Scope",
+    "Token",
+    "cursor_of",
+    "idempotent",
+    "membership_of",
+    "page_of",
+    "projects_of",
+    "read_cursor",
+    "seconds_left",
+]
 
 Scope = ApiToken.Scope
 Role = Membership.Role
 Item = TypeVar("Item")
 LIMIT = 200
-TITLES = {
-    400: "The request cannot be read",
-    401: "No valid token",
-    403: "Not allowed",
-    404: "Not found",
-    409: "In conflict with what is there",
-    422: "The request cannot be done as it is",
-    429: "Too many requests",
-    500: "Something went wrong on our side",
-}
+READERS = (Role.RESEARCHER, Role.ADMIN)
+ID_MAX = 2**63 - 1
+# What only reads goes by what was found in the last moment (annotate.services.moments); what changes something asks each time.
+READING = frozenset({"GET", "HEAD"})
+_memberships: Moments[Membership] = Moments()
 
 
 class ApiRequest(HttpRequest):
@@ -47,31 +63,7 @@ class ApiRequest(HttpRequest):
 
     auth: ApiToken
     user: User
-
-
-class Problem(Exception):
-    """An answer that is an error. `errors` maps fields to what is wrong with them."""
-
-    def __init__(
-        self,
-        status: int,
-        detail: str,
-        errors: dict[str, list[str]] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> None:
-        self.status, self.detail, self.errors, self.headers = status, detail, errors or {}, headers or {}
-        super().__init__(detail)
-
-
-class ProblemOut(Schema):
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str = Field(description="What happened, for a person")
-    errors: dict[str, list[str]] = Field(description="What is wrong with which field of the request")
-
-
-ERRORS = frozenset({400, 401, 403, 404, 409, 422, 429})
+    use: Use
 
 
 class Token(HttpBearer):
@@ -84,14 +76,16 @@ class Token(HttpBearer):
         self.scope = scope
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
-        found = use_token(token)
-        if found is None:
+        use = use_token(token, trusting=request.method in READING)
+        if use is None:
             return None
-        if found.requests > settings.API_REQUESTS_PER_MINUTE:
+        found = use.token
+        request.use = use  # type: ignore[attr-defined]  # for the headers that say how many are left
+        if use.requests > settings.API_REQUESTS_PER_MINUTE:
             raise Problem(
                 429,
                 _("A token may send %(count)s requests a minute.") % {"count": settings.API_REQUESTS_PER_MINUTE},
-                headers={"Retry-After": "60"},
+                headers={"Retry-After": str(seconds_left())},
             )
         if self.scope not in found.scopes:
             raise Problem(403, _("This token has no permission “%(scope)s”.") % {"scope": self.scope})
@@ -99,12 +93,20 @@ class Token(HttpBearer):
         return found
 
 
+def seconds_left() -> int:
+    """Until the minute ends that `ApiToken.requests` counts."""
+    return 60 - int(time()) % 60
+
+
 def membership_of(request: ApiRequest, slug: str, *roles: Membership.Role) -> Membership:
     """The token's owner in the project. No membership, or a token for another project: 404. Another role than `roles`: 403."""
-    rows = Membership.objects.present().select_related("project", "user")
-    membership = None
-    if "\0" not in slug:
+    key = (request.auth.user_id, slug)
+    membership = _memberships.get(key) if request.method in READING else None
+    if membership is None and "\0" not in slug:
+        rows = Membership.objects.present().select_related("project", "user")
         membership = rows.filter(project__slug=slug, user_id=request.auth.user_id).first()
+        if membership:
+            _memberships.keep(key, membership)
     if membership is None or request.auth.project_id not in (None, membership.project_id):
         raise Problem(404, _("There is no project “%(slug)s”, or you are not in it.") % {"slug": slug})
     if roles and membership.role not in roles:
@@ -146,17 +148,17 @@ class PageQuery(Asked):
 def page_of(rows: QuerySet[Any], query: PageQuery, *, newest_first: bool = True) -> dict[str, Any]:
     """A page in the order of ids. Rows that come in meanwhile neither repeat nor hide any of those that follow."""
     if query.cursor:
-        rows = rows.filter(**{"pk__lt" if newest_first else "pk__gt": _read_cursor(query.cursor)})
+        rows = rows.filter(**{"pk__lt" if newest_first else "pk__gt": read_cursor(query.cursor)})
     found = list(rows.order_by("-pk" if newest_first else "pk")[: query.limit + 1])
     items = found[: query.limit]
-    return {"items": items, "next": _cursor(items[-1].pk) if len(found) > query.limit else None}
+    return {"items": items, "next": cursor_of(items[-1].pk) if len(found) > query.limit else None}
 
 
-def _cursor(pk: int) -> str:
+def cursor_of(pk: int) -> str:
     return base64.urlsafe_b64encode(f"1:{pk}".encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> int:
+def read_cursor(cursor: str) -> int:
     try:
         version, _sep, pk = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii").partition(":")
         if version != "1" or not 0 <= int(pk) < 2**63:
@@ -181,9 +183,7 @@ def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[An
             return operation(request, *args, **kwargs)
         if len(key) > 100:
             raise Problem(422, _("An Idempotency-Key has at most 100 characters."))
-        fingerprint = hashlib.sha256(
-            b"\0".join([str(request.method).encode(), request.path.encode(), request.body])
-        ).hexdigest()
+        fingerprint = _fingerprint(request)
         with transaction.atomic():
             stored, _made = StoredResponse.objects.get_or_create(
                 token=request.auth, key=key, defaults={"fingerprint": fingerprint}
@@ -196,60 +196,20 @@ def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[An
                 stored.save(update_fields=["status", "body"])
             return Status(stored.status, stored.body)
 
+    once.is_idempotent = True  # type: ignore[attr-defined]  # for the description
     return once
 
 
-def problem_response(problem: Problem) -> HttpResponse:
-    body = ProblemOut(
-        title=TITLES.get(problem.status, TITLES[500]),
-        status=problem.status,
-        detail=problem.detail,
-        errors=problem.errors,
-    )
-    return HttpResponse(
-        body.model_dump_json(), status=problem.status, content_type="application/problem+json", headers=problem.headers
-    )
-
-
-def add_error_handlers(api: NinjaAPI) -> None:
-    """Every error of the API is problem+json."""
-
-    def answer(kind: type[Exception], describe: Callable[[Any], Problem]) -> None:
-        api.add_exception_handler(kind, lambda request, error: problem_response(describe(error)))
-
-    answer(Problem, lambda problem: problem)
-    answer(
-        AuthenticationError,
-        lambda _error: Problem(
-            401, _("Send a token: “Authorization: Bearer …”."), headers={"WWW-Authenticate": "Bearer"}
-        ),
-    )
-    answer(PermissionDenied, lambda _error: Problem(403, _("Your role in this project does not allow that.")))
-    answer(Http404, lambda _error: Problem(404, _("There is no such thing here.")))
-    answer(ValidationError, _describe_fields)
-    answer(InvalidValue, _describe_values)
-    answer(Refused, lambda refused: Problem(refused.status, refused.message))
-    answer(HttpError, lambda error: Problem(error.status_code, str(error)))
-    answer(Exception, _describe_fault)
-
-
-def _describe_fields(error: ValidationError) -> Problem:
-    errors: dict[str, list[str]] = {}
-    for one in error.errors:
-        place = [str(part) for part in one["loc"] if part not in ("body", "query", "path", "values")]
-        errors.setdefault(".".join(place) or "request", []).append(str(one["msg"]))
-    return Problem(422, _("Some fields are wrong."), errors)
-
-
-def _describe_values(error: InvalidValue) -> Problem:
-    if hasattr(error, "error_dict"):
-        return Problem(
-            422, _("Some fields are wrong."), {name: list(texts) for name, texts in error.message_dict.items()}
-        )
-    return Problem(422, " ".join(error.messages))
-
-
-def _describe_fault(error: Exception) -> Problem:
-    reference = secrets.token_hex(4)
-    logger.error("the API failed, reference %s", reference, exc_info=error)
-    return Problem(500, _("The log has it as %(reference)s.") % {"reference": reference})
+def _fingerprint(request: ApiRequest) -> str:
+    """SHA-256 of what is asked: method, address, and the body or a form's fields and files."""
+    found = hashlib.sha256(b"\0".join([str(request.method).encode(), request.get_full_path().encode(), b""]))
+    if request.content_type == "multipart/form-data":
+        found.update(request.POST.urlencode().encode())
+        for name, file in sorted(request.FILES.items()):
+            found.update(f"\0{name}\0{file.name}\0{file.size}\0".encode())
+            for chunk in file.chunks():
+                found.update(chunk)
+            file.seek(0)
+    else:
+        found.update(request.body)
+    return found.hexdigest()

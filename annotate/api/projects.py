@@ -3,14 +3,45 @@
 from datetime import datetime
 from typing import Annotated, Any
 
-from ninja import Query, Router, Schema
+from django.db import IntegrityError, transaction
+from django.utils.translation import gettext as _
+from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
-from annotate.services.overview import measure_progress
+from annotate.forms.projects import ProjectForm
+from annotate.models import K_MAX, K_MIN, Membership
+from annotate.services.moments import Moments
+from annotate.services.overview import Progress, measure_progress
+from annotate.services.projects import create_project
 
-from .base import ERRORS, ApiRequest, Page, PageQuery, ProblemOut, Scope, Token, membership_of, page_of, projects_of
+from .base import (
+    ERRORS,
+    ApiRequest,
+    Asked,
+    Page,
+    PageQuery,
+    Problem,
+    ProblemOut,
+    Scope,
+    Token,
+    idempotent,
+    membership_of,
+    page_of,
+    projects_of,
+)
 
 router = Router(tags=["projects"], auth=Token(Scope.READ))
+
+
+_progress: Moments[Progress] = Moments()
+
+
+class ProjectIn(Asked):
+    slug: str = Field(min_length=1, max_length=60, pattern=r"^[a-z0-9_-]+$", description="The last part of its address")
+    name: str = Field(min_length=1, max_length=120)
+    description: str = Field("", max_length=10_000)
+    overlap: int = Field(1, ge=1, le=50, description="How many people rank each task")
+    completions_per_task: int = Field(4, ge=K_MIN, le=K_MAX)
 
 
 class MeOut(Schema):
@@ -65,8 +96,36 @@ def list_projects(request: ApiRequest, query: Annotated[PageQuery, Query()]) -> 
     summary="A project and how far it is",
 )
 def get_project(request: ApiRequest, slug: str) -> dict[str, Any]:
-    membership = membership_of(request, slug)
-    project, progress = membership.project, measure_progress(membership.project)
+    return project_out(membership_of(request, slug))
+
+
+@router.post(
+    "/projects",
+    response={201: ProjectDetail, ERRORS: ProblemOut},
+    auth=Token(Scope.WRITE),
+    operation_id="create_project",
+    summary="Make a project; you are its admin",
+)
+@idempotent
+def create(request: ApiRequest, body: ProjectIn) -> Status[ProjectDetail]:
+    if not request.user.is_staff:
+        raise Problem(403, _("Only staff make projects. Ask whoever runs this server."))
+    if request.auth.project_id:
+        raise Problem(403, _("This token is for one project alone."))
+    form = ProjectForm(body.model_dump())
+    if not form.is_valid():
+        raise Problem(422, _("Some fields are wrong."), {name: list(texts) for name, texts in form.errors.items()})
+    try:
+        with transaction.atomic():
+            made = create_project(project=form.save(commit=False), creator=request.user)
+    except IntegrityError as error:
+        raise Problem(409, _("Another project has this address by now.")) from error
+    return Status(201, ProjectDetail(**project_out(made.memberships.select_related("project").get())))
+
+
+def project_out(membership: Membership) -> dict[str, Any]:
+    project = membership.project
+    progress = _progress.get_or_find(project.pk, lambda: measure_progress(project))
     return {
         **{name: getattr(project, name) for name in ProjectOut.model_fields},
         "role": membership.role,

@@ -214,4 +214,22 @@ class Migration(migrations.Migration):
             model_name='delivery',
             constraint=models.UniqueConstraint(fields=('webhook', 'event'), name='delivery_unique'),
         ),
+        migrations.AlterField(
+            model_name='prompt',
+            name='project',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='prompts', to='annotate.project'),
+        ),
+        migrations.AlterField(
+            model_name='completion',
+            name='source',
+            field=models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='completions', to='annotate.source'),
+        ),
+        migrations.AddIndex(
+            model_name='prompt',
+            index=models.Index(fields=['project', 'id'], name='prompt_by_project'),
+        ),
+        migrations.AddIndex(
+            model_name='completion',
+            index=models.Index(fields=['source', 'id'], name='completion_by_source'),
+        ),
     ]

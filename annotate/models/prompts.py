@@ -31,7 +31,7 @@ def split_of(prompt_hash: str, test_fraction: float) -> str:
 class Prompt(models.Model):
     """The conversation that a model answers. Never changed after it was stored."""
 
-    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="prompts", db_index=False)
     messages = models.JSONField(help_text='[{"role": "system" | "user" | "assistant", "content": str}, …]')
     content_hash = models.CharField(max_length=64, editable=False)
     reference_answer = models.TextField(blank=True)
@@ -41,6 +41,7 @@ class Prompt(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["project", "content_hash"], name="prompt_unique")]
+        indexes = [models.Index(fields=["project", "id"], name="prompt_by_project")]
 
     def __str__(self) -> str:
         return str(self.messages[-1]["content"])[:80]
@@ -70,7 +71,7 @@ class Completion(models.Model):
     """One answer of a model or a person to a prompt. Never changed after it was stored."""
 
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="completions")
-    source = models.ForeignKey(Source, on_delete=models.PROTECT, related_name="completions")
+    source = models.ForeignKey(Source, on_delete=models.PROTECT, related_name="completions", db_index=False)
     text = models.TextField()
     reasoning = models.TextField(blank=True, help_text="What stood between <think> and </think>, kept apart")
     sampling = models.JSONField(default=dict, blank=True, help_text="temperature, top_p, max_new_tokens, seed, …")
@@ -82,6 +83,7 @@ class Completion(models.Model):
             models.UniqueConstraint(fields=["prompt", "source", "content_hash"], name="completion_unique"),
             models.CheckConstraint(condition=~Q(text=""), name="completion_not_empty"),
         ]
+        indexes = [models.Index(fields=["source", "id"], name="completion_by_source")]
 
     def __str__(self) -> str:
         return self.text[:80]

@@ -3,25 +3,43 @@
 import hashlib
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from time import monotonic, time
 
 from django.db import transaction
 from django.utils import timezone
 
 from annotate.models import ApiToken, Project, StoredResponse, User, record
 
+from . import moments
+
 PREFIX = "podium_"
 DAYS_MAX = 366
 RESPONSE_DAYS = 30
 
-# Finds the token, counts the request and notes its time in one statement, so that a limit holds over all processes.
+# Finds the token, counts requests and notes the time in one statement, so that a limit holds over all processes.
 USE = """
 UPDATE annotate_apitoken t SET last_used_at = now(), minute = date_trunc('minute', now()),
-    requests = CASE WHEN t.minute = date_trunc('minute', now()) THEN t.requests + 1 ELSE 1 END
+    requests = %(count)s + CASE WHEN t.minute = date_trunc('minute', now()) THEN t.requests ELSE 0 END
 FROM annotate_user u
-WHERE t.token_hash = %s AND t.revoked_at IS NULL AND t.expires_at > now() AND u.id = t.user_id AND u.is_active
+WHERE t.token_hash = %(hash)s AND t.revoked_at IS NULL AND t.expires_at > now() AND u.id = t.user_id AND u.is_active
 RETURNING t.*
 """
+
+
+@dataclass
+class Use:
+    """A token that worked at `since`, and its requests in this minute as far as this process knows."""
+
+    token: ApiToken
+    requests: int
+    since: float
+    minute: int
+    uncounted: int = 0
+
+
+_uses: dict[str, Use] = {}
 
 
 def hash_token(token: str) -> str:
@@ -52,6 +70,7 @@ def create_token(
 def revoke_token(*, token: ApiToken) -> None:
     """From here on it opens nothing. Twice is once."""
     if ApiToken.objects.filter(pk=token.pk, revoked_at=None).update(revoked_at=timezone.now()):
+        _uses.pop(token.token_hash, None)
         record(token.user, "token.revoked", f"token:{token.pk}", project=token.project, name=token.name)
 
 
@@ -61,6 +80,24 @@ def forget_responses() -> int:
     return old.delete()[0]
 
 
-def use_token(token: str) -> ApiToken | None:
-    """The token if it works, its request counted in `requests`."""
-    return next(iter(ApiToken.objects.raw(USE, [hash_token(token)])), None)
+def use_token(token: str, *, trusting: bool = False) -> Use | None:
+    """The token if it works, this request counted.
+
+    `trusting` takes the word of the last moment: no statement, but what was revoked meanwhile still works that long, and other
+    processes learn of the request at the end of it.
+    """
+    key, now, minute = hash_token(token), monotonic(), int(time() // 60)
+    known = _uses.get(key)
+    if trusting and known and known.minute == minute and now - known.since < moments.SECONDS:
+        known.requests += 1
+        known.uncounted += 1
+        return known
+    count = 1 + (known.uncounted if known and known.minute == minute else 0)
+    found = next(iter(ApiToken.objects.raw(USE, {"hash": key, "count": count})), None)
+    if found is None:
+        _uses.pop(key, None)
+        return None
+    if len(_uses) >= moments.KEPT:
+        _uses.clear()
+    use = _uses[key] = Use(found, found.requests, now, minute)
+    return use

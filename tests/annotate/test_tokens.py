@@ -1,14 +1,17 @@
 """Tokens for scripts: made and revoked on a page, checked by the API."""
 
+import time
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from annotate import tasks
-from annotate.models import ApiToken, AuditEvent, Membership, Project, StoredResponse
+from annotate.models import ApiToken, AuditEvent, Membership, Project, StoredResponse, User
+from annotate.services import moments
 from annotate.services.tokens import create_token
 from tests.conftest import signed_in
 
@@ -95,11 +98,37 @@ def test_without_a_valid_token_the_answer_is_a_problem(alice, project):
     assert signed_in(alice).get(ME).status_code == 401, "a session is no token"
 
 
-def test_a_token_of_somebody_who_was_deactivated_opens_nothing(alice, project):
-    token = make_token(alice)
-    alice.is_active = False
-    alice.save()
-    assert get(ME, token).status_code == 401
+@pytest.mark.parametrize("change", ["revoked", "deactivated", "expired"])
+def test_a_token_that_ceased_to_work_reads_no_longer_than_a_moment_and_writes_nothing(alice, project, change):
+    token = make_token(alice, "read", "write")
+    assert get(ME, token).status_code == 200
+    # As another process does it, of which this one hears nothing.
+    if change == "deactivated":
+        User.objects.filter(pk=alice.pk).update(is_active=False)
+    else:
+        ApiToken.objects.update(**{f"{change}_at" if change == "revoked" else "expires_at": timezone.now()})
+    refused = Client().post("/api/v1/projects", {}, content_type="application/json", headers=bearer(token))
+    assert refused.status_code == 401
+    assert get(ME, token).status_code == 401, "whoever was refused once is refused from then on"
+
+    token = make_token(User.objects.create(username="dora"))
+    assert get(ME, token).status_code == 200
+    ApiToken.objects.update(revoked_at=timezone.now())
+    began = time.monotonic()
+    while get(ME, token).status_code == 200:
+        assert time.monotonic() - began < moments.SECONDS + 0.5
+        time.sleep(0.05)
+
+
+def test_a_removed_member_reads_no_longer_than_a_moment(rita, project):
+    token, address = make_token(rita), f"/api/v1/projects/{project.slug}"
+    assert get(address, token).status_code == 200
+    Membership.objects.filter(user=rita).update(left_at=timezone.now())
+    began = time.monotonic()
+    while get(address, token).status_code == 200:
+        assert time.monotonic() - began < moments.SECONDS + 0.5
+        time.sleep(0.05)
+    assert get(address, token).status_code == 404
 
 
 def test_a_token_sees_the_projects_of_its_owner_or_the_one_that_it_is_for(alice, bob, project):
@@ -128,6 +157,29 @@ def test_an_address_where_nothing_is_answers_with_a_problem_too(alice, project):
     assert (answer.status_code, answer["Content-Type"]) == (404, "application/problem+json")
 
 
+def test_what_cannot_be_done_that_way_says_how(alice, project):
+    token = make_token(alice, "read", "train")
+    runs = f"/api/v1/projects/{project.slug}/runs"
+    answer = Client().delete(runs, headers=bearer(token))
+    assert (answer.status_code, answer["Content-Type"]) == (405, "application/problem+json")
+    assert answer["Allow"] == "GET, HEAD, OPTIONS, POST"
+    answer = Client().options(runs)
+    assert (answer.status_code, answer["Allow"], answer.content) == (204, "GET, HEAD, OPTIONS, POST", b"")
+    head, whole = Client().head(ME, headers=bearer(token)), get(ME, token)
+    assert (head.status_code, head.content, head["Content-Length"]) == (200, b"", str(len(whole.content)))
+
+    def send(body: bytes | str, kind: str = "application/json", **more: str) -> tuple[int, str]:
+        answer = Client().post(runs, body, content_type=kind, headers=bearer(token) | more)
+        return answer.status_code, answer["Content-Type"]
+
+    problem = "application/problem+json"
+    assert send("{}", "text/plain") == (415, problem)
+    assert send(b"x" * (settings.DATA_UPLOAD_MAX_MEMORY_SIZE + 1)) == (413, problem)
+    for damaged in (b"\xff", "{", '{"arguments": {"beta": NaN}}', "[" * 100_000):
+        assert send(damaged) == (400, problem)
+    assert send("{}", Host="evil.example") == (400, problem)
+
+
 def test_pages_follow_one_another_by_cursor(alice, project):
     for number in range(4):
         made = Project.objects.create(slug=f"p{number}", name="P", created_by=alice)
@@ -146,15 +198,18 @@ def test_pages_follow_one_another_by_cursor(alice, project):
         assert wrong.partition("=")[0] in answer.json()["errors"]
 
 
-def test_too_many_requests_are_answered_with_how_long_to_wait(alice, project, settings):
+def test_too_many_requests_are_answered_with_how_long_to_wait(alice, project, settings, monkeypatch):
     settings.API_REQUESTS_PER_MINUTE = 3
     token = make_token(alice)
     minute = timezone.now().replace(second=0, microsecond=0)
     answers = [get(ME, token) for _ in range(4)]
     if timezone.now().replace(second=0, microsecond=0) == minute:
         assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
-        assert answers[3]["Retry-After"] == "60"
+        assert 1 <= int(answers[3]["Retry-After"]) <= 60
+        assert answers[2]["RateLimit"].startswith('"minute";r=0;t=')
     ApiToken.objects.update(minute=minute - timedelta(minutes=1))
+    monkeypatch.setattr(moments, "SECONDS", 0.0)
+    settings.API_REQUESTS_PER_MINUTE = 4
     assert get(ME, token).status_code == 200
 
 
