@@ -2,9 +2,9 @@
 
 from celery import shared_task
 
-from annotate import jobs
-from annotate.models import DatasetVersion, Import, Project, QualityReport
-from annotate.services import adjudication, assignments, overlap, tokens
+from annotate import downloads, jobs
+from annotate.models import DatasetVersion, Import, Project, Publication, QualityReport
+from annotate.services import adjudication, assignments, comparisons, overlap, publications, tokens
 from annotate.services.datasets import build_version
 from annotate.services.imports import run_import as read_import
 
@@ -23,6 +23,19 @@ def build_dataset_version(pk: int) -> None:
         build_version(version)
 
 
+@shared_task(name="annotate.compare_versions")
+def compare_versions(pk: int, base: int) -> None:
+    versions = DatasetVersion.objects.in_bulk([pk, base])
+    comparisons.run_comparison(versions[pk], versions[base])
+
+
+@shared_task(name="annotate.publish_dataset")
+def publish_dataset(pk: int) -> None:
+    publication = jobs.claim(Publication, pk)
+    if publication:
+        publications.publish(publication)
+
+
 @shared_task(name="annotate.build_quality_report")
 def build_quality_report(pk: int) -> None:
     # numpy, scipy and pandas are for the worker alone, and only once there is a report to compute.
@@ -37,6 +50,7 @@ def build_quality_report(pk: int) -> None:
 def reap_jobs() -> None:
     jobs.reap(Import, run_import)
     jobs.reap(DatasetVersion, build_dataset_version)
+    jobs.reap(Publication, publish_dataset)
     jobs.reap(QualityReport, build_quality_report)
 
 
@@ -53,6 +67,28 @@ def expire_leases() -> None:
 @shared_task(name="annotate.compare_rankings")
 def compare_rankings() -> None:
     adjudication.compare_rankings()
+
+
+@shared_task(name="annotate.deliver_events")
+def deliver_events(project: int | None = None) -> None:
+    """Send what is due of every project, whichever one's event woke this."""
+    # What sends is for the worker alone.
+    from annotate.services.delivering import deliver_due
+
+    if deliver_due():
+        deliver_events.apply_async(expires=60)  # behind whatever else waits for this worker
+
+
+@shared_task(name="annotate.forget_events")
+def forget_events() -> int:
+    from annotate.services import delivering
+
+    return delivering.forget_events()
+
+
+@shared_task(name="annotate.trim_exports")
+def trim_exports() -> int:
+    return downloads.trim_exports()
 
 
 @shared_task(name="annotate.forget_responses")

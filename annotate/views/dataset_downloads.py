@@ -3,21 +3,14 @@
 from typing import Any
 
 from django.core.files.storage import default_storage
-from django.http import Http404, HttpResponseBase, StreamingHttpResponse
+from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.exporting import (
-    CONTENT_TYPES,
-    FORMATS,
-    SHAPES,
-    SPLITS,
-    export_name,
-    loading_lines,
-    stream_export,
-)
+from annotate.downloads import download_export
+from annotate.formats.exporting import FORMATS, SHAPES, SPLITS, Export, InvalidExport, loading_lines
 from annotate.models import DatasetVersion
 from annotate.services.datasets import FILES
 
@@ -46,20 +39,24 @@ def _shape(version: DatasetVersion, shape: str) -> dict[str, Any]:
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def dataset_download(request: ProjectRequest, number: int) -> HttpResponseBase:
     version = get_object_or_404(
-        request.membership.project.dataset_versions.select_related("project"),
+        request.membership.project.dataset_versions.select_related("project", "parent"),
         number=number,
         state=DatasetVersion.State.SUCCEEDED,
     )
-    chosen = {
-        name: request.GET.get(name, default)
-        for name, default in (("shape", SHAPES[0]), ("format", FORMATS[0]), ("split", SPLITS[0]))
-    }
     if not has_files(version):
         raise Http404(_("The version's files are not on the storage."))
     try:
-        parts = stream_export(version, **chosen)
-    except ValueError as error:
+        export = read_export(request.GET)
+    except InvalidExport as error:
         raise Http404(str(error)) from error
-    response = StreamingHttpResponse(parts, content_type=CONTENT_TYPES[chosen["format"]])
-    response["Content-Disposition"] = f'attachment; filename="{export_name(version, **chosen)}"'
-    return response
+    return download_export(request, version, export)
+
+
+def read_export(values: Any) -> Export:
+    """The export that an address asks for. InvalidExport."""
+    chosen = {name: values[name] for name in Export.__dataclass_fields__ if values.get(name)}
+    if rows := chosen.get("shard_rows"):
+        if not str(rows).isascii() or not str(rows).isdigit():
+            raise InvalidExport("shard_rows", f"shard_rows must be a whole number, not {rows!r}")
+        chosen["shard_rows"] = int(rows)
+    return Export(**chosen)

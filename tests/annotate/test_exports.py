@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.urls import reverse
 
-from annotate.formats.exporting import FORMATS, SHAPES, loading_lines
+from annotate.formats.exporting import FORMATS, SHAPES, TRAINABLE, loading_lines
 from annotate.models import DatasetVersion, Prompt, content_hash
 from annotate.services.datasets import Filters
 from tests.annotate.rows import build, demonstrate, rank
