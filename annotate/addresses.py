@@ -7,7 +7,8 @@ looked at twice: its spelling when it is saved, and the IP addresses behind its 
 import ipaddress
 import re
 import socket
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -92,7 +93,7 @@ def resolve(host: str, port: int) -> list[str]:
     return found
 
 
-def _ips(found: list[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[str | int, ...]]]) -> list[str]:
+def _ips(found: Sequence[tuple[Any, ...]]) -> list[str]:
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 

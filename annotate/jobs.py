@@ -8,7 +8,7 @@ stop. `reap` gives the jobs of dead workers back. The broker's message is only a
 import logging
 import uuid
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from celery import Task
 from django.db import models, transaction
@@ -41,6 +41,7 @@ class Job(models.Model):
         CANCELLED = "cancelled", _("Cancelled")
 
     ACTIVE = (State.QUEUED, State.RUNNING)
+    ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     state = models.CharField(max_length=10, choices=State, default=State.QUEUED)
     attempt = models.PositiveSmallIntegerField(default=0)
@@ -62,6 +63,10 @@ class Job(models.Model):
     @property
     def is_active(self) -> bool:
         return self.state in self.ACTIVE
+
+    def announcement(self) -> tuple[str, dict[str, Any]] | None:
+        """What webhooks are told of its end, if anything: the kind of event and the payload."""
+        return None
 
 
 class Fenced(Exception):
@@ -102,6 +107,16 @@ def beat(job: Job, *, lease: timedelta = LEASE, **changes: Any) -> None:
         raise Cancelled(f"{type(job).__name__} {job.pk}")
 
 
+def announce_end(job: Job) -> None:
+    """Tell webhooks that the job has ended, in the transaction that ended it. `job` is its row as it is then."""
+    from annotate.services.webhooks import announce  # it knows the models, and those know jobs
+
+    if job.state in Job.ENDED and (told := job.announcement()):
+        kind, payload = told
+        announce(cast(Any, job).project, kind, state=job.state, **payload)
+
+
+@transaction.atomic
 def finish(job: Job, state: Job.State, *, error: str = "", **changes: Any) -> None:
     """End the job, once: Fenced if another holder has it, so that a result is never written twice."""
     if state == Job.State.SUCCEEDED:
@@ -111,15 +126,17 @@ def finish(job: Job, state: Job.State, *, error: str = "", **changes: Any) -> No
     ):
         raise Fenced(f"{type(job).__name__} {job.pk}")
     job.refresh_from_db()
+    announce_end(job)
 
 
+@transaction.atomic
 def release(job: Job, *, note: str = "", counts: bool = False) -> None:
     """Give the job back before the lease ends (the worker is shutting down); one more attempt makes up for this one.
 
     With `counts` none does, so that a job that nobody asked to stop is not repeated without end: its last attempt fails it.
     """
     used_up = Q(attempt__gte=F("max_attempts")) if counts else Q(pk=None)
-    _held(job).update(
+    released = _held(job).update(
         state=_cancelled_or(Case(When(used_up, then=Value(Job.State.FAILED)), default=Value(Job.State.QUEUED))),
         max_attempts=F("max_attempts") + (0 if counts else 1),
         error=Case(When(used_up, then=Value(INTERRUPTED_TOO_OFTEN)), default=Value("")),
@@ -129,17 +146,23 @@ def release(job: Job, *, note: str = "", counts: bool = False) -> None:
         progress_note=note,
         finished_at=Case(When(used_up | Q(cancel_requested=True), then=Now()), default=None),
     )
+    if released:
+        announce_end(type(job)._default_manager.get(pk=job.pk))
 
 
+@transaction.atomic
 def request_cancel(job: Job) -> None:
     """A queued job is cancelled at once; a running one is asked to stop and its holder ends it."""
     queued = Q(state=Job.State.QUEUED)
-    type(job)._default_manager.filter(pk=job.pk, state__in=Job.ACTIVE).update(
+    active = type(job)._default_manager.filter(pk=job.pk, state__in=Job.ACTIVE)
+    asked = active.update(
         cancel_requested=True,
         state=Case(When(queued, then=Value(Job.State.CANCELLED)), default=F("state")),
         finished_at=Case(When(queued, then=Now()), default=F("finished_at")),
     )
     job.refresh_from_db()
+    if asked:
+        announce_end(job)
 
 
 def _cancelled_or(state: Case | Job.State) -> Case:
@@ -167,14 +190,20 @@ def reap(model: type[J], task: "Task[Any, Any]", **options: Any) -> list[int]:
     """Give back the jobs of dead workers, fail those out of attempts, and wake queued ones whose message may be lost."""
     used_up = Q(attempt__gte=F("max_attempts"))
     ends = used_up | Q(cancel_requested=True)
-    model._default_manager.filter(state=Job.State.RUNNING, lease_until__lt=Now()).update(
-        state=_cancelled_or(Case(When(used_up, then=Value(Job.State.FAILED)), default=Value(Job.State.QUEUED))),
-        error=Case(When(used_up, then=Value(WORKER_LOST)), default=F("error"), output_field=models.TextField()),
-        finished_at=Case(When(ends, then=Now()), default=None),
-        lease_token=None,
-        lease_until=None,
-        woken_at=None,
-    )
+    with transaction.atomic():
+        # One that is locked just now has somebody who sees to it.
+        lost = model._default_manager.filter(state=Job.State.RUNNING, lease_until__lt=Now())
+        lost_pks = list(lost.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True))
+        model._default_manager.filter(pk__in=lost_pks).update(
+            state=_cancelled_or(Case(When(used_up, then=Value(Job.State.FAILED)), default=Value(Job.State.QUEUED))),
+            error=Case(When(used_up, then=Value(WORKER_LOST)), default=F("error"), output_field=models.TextField()),
+            finished_at=Case(When(ends, then=Now()), default=None),
+            lease_token=None,
+            lease_until=None,
+            woken_at=None,
+        )
+        for job in model._default_manager.filter(pk__in=lost_pks, state__in=Job.ENDED):
+            announce_end(job)
     queued = model._default_manager.filter(
         Q(woken_at=None) | Q(woken_at__lte=Now() - RESEND_AFTER),
         state=Job.State.QUEUED,

@@ -1,12 +1,14 @@
 """Runs, the checkpoints that they make, and the pipelines that they are stages of."""
 
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.jobs import Job
-from annotate.models import DatasetVersion, Project, Source, User
+from annotate.models import DatasetVersion, Project, Source, User, Webhook
 
 
 class Checkpoint(models.Model):
@@ -94,6 +96,14 @@ class Run(Job):
 
     def __str__(self) -> str:
         return f"{self.method} {self.pk}"
+
+    def announcement(self) -> tuple[str, dict[str, Any]]:
+        return Webhook.Event.RUN_ENDED, {**self.told, "cause": self.cause}
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What webhooks are told of it at its start and at its end."""
+        return {"run": self.pk, "method": self.method, "retry_of": self.retry_of_id, "api": f"runs/{self.pk}"}
 
     @property
     def checkpoint(self) -> Checkpoint | None:

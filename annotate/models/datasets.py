@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
@@ -6,6 +8,7 @@ from annotate.jobs import Job
 
 from .projects import Project
 from .users import User
+from .webhooks import Webhook
 
 
 class DatasetVersion(Job):
@@ -55,6 +58,14 @@ class DatasetVersion(Job):
 
     def __str__(self) -> str:
         return f"v{self.number}"
+
+    def announcement(self) -> tuple[str, dict[str, Any]]:
+        return Webhook.Event.DATASET_ENDED, {
+            "dataset": self.number,
+            "content_hash": self.content_hash,
+            **{name: self.counts.get(name, 0) for name in ("rankings", "demonstrations")},
+            "api": f"datasets/{self.number}",
+        }
 
     @property
     def folder(self) -> str:

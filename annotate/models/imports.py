@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.db import models
 
 from annotate.jobs import Job
@@ -5,6 +7,7 @@ from annotate.jobs import Job
 from .projects import Project
 from .rankings import Ranking
 from .users import User
+from .webhooks import Webhook
 
 
 class Import(Job):
@@ -43,6 +46,16 @@ class Import(Job):
 
     class Meta:
         indexes = [models.Index(fields=["project", "-id"], name="import_by_project")]
+
+    def announcement(self) -> tuple[str, dict[str, Any]] | None:
+        if self.is_dry_run:
+            return None
+        counts = ("rows_read", "prompts_added", "completions_added", "tasks_added", "rankings_added", "duplicates")
+        return Webhook.Event.IMPORT_ENDED, {
+            "import": self.pk,
+            **{name: getattr(self, name) for name in (*counts, "rows_refused")},
+            "api": f"imports/{self.pk}",
+        }
 
 
 class RefusedRow(models.Model):

@@ -15,6 +15,7 @@ from annotate.models import Membership, Project, RankedCompletion, Ranking, Rank
 from annotate.quality.tau import mean_tau
 
 from .assignments import Refused
+from .webhooks import announce_submitted, announce_withdrawn
 
 COMPARED_AT_ONCE = 200
 ROUNDS = 50  # a minute's round ends, whatever is left
@@ -142,6 +143,7 @@ def decide(
     if before:
         before.is_current, before.withdrawn_at = False, now
         before.save(update_fields=["is_current", "withdrawn_at"])
+        announce_withdrawn(membership.project, task, before)
     decision = Ranking.objects.create(
         project=membership.project,
         task=task,
@@ -165,6 +167,7 @@ def decide(
         verdict=verdict,
         revises=before.pk if before else None,
     )
+    announce_submitted(membership, task, uid=decision.uid, role=decision.role, verdict=verdict)
     return True
 
 

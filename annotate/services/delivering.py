@@ -228,6 +228,7 @@ def forget_events() -> int:
     while True:
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(FORGET, {"before": timezone.now() - KEPT, "most": FORGET_BATCH})
-            forgotten += cursor.rowcount
-            if cursor.rowcount < FORGET_BATCH:
-                return forgotten
+            batch = int(cursor.rowcount)
+        forgotten += batch
+        if batch < FORGET_BATCH:
+            return forgotten

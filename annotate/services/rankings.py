@@ -24,6 +24,7 @@ from .assignments import (
 )
 from .known import known_accuracy
 from .pausing import judge
+from .webhooks import announce_submitted, announce_withdrawn
 
 Places = list[list[str]]
 Ratings = dict[str, dict[str, int]]
@@ -85,14 +86,14 @@ def submit_ranking(
     check_admitted(membership=membership, task=assignment.task)
     check_rankable(assignment)
     check_limits(membership=membership, assignment=assignment)
-    now = timezone.now()
+    now, uid = timezone.now(), uuid.uuid4()
     shown = zip(letters(len(assignment.shown_order)), assignment.shown_order, strict=True)
     rated = {completion: (ratings or {}).get(letter, {}) for letter, completion in shown}
     with connection.cursor() as cursor:
         cursor.execute(
             STORE,
             {
-                "uid": uuid.uuid4(),
+                "uid": uid,
                 "held": int(assignment.state == Assignment.State.LEASED),
                 "project": membership.project_id,
                 "task": assignment.task_id,
@@ -111,6 +112,7 @@ def submit_ranking(
                 "details": json.dumps({"task": assignment.task_id, "verdict": verdict}),
             },
         )
+    announce_submitted(membership, assignment.task, uid=uid, role=Ranking.Role.ANNOTATOR, verdict=verdict)
     judge(membership=membership, task=assignment.task)
     return True
 
@@ -227,6 +229,7 @@ def _reopen(membership: Membership, ranking: Ranking) -> None:
     now = timezone.now()
     ranking.is_current, ranking.withdrawn_at = False, now
     ranking.save(update_fields=["is_current", "withdrawn_at"])
+    announce_withdrawn(membership.project, task, ranking)
     assignment = Assignment.objects.select_related("task").get(rankings=ranking)
     assignment.state = Assignment.State.LEASED
     assignment.token = uuid.uuid4()

@@ -16,13 +16,14 @@ from urllib.parse import urljoin
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 from django.utils.translation import gettext as _
 
 from annotate import jobs
 from annotate.addresses import read_address
-from annotate.models import Delivery, OutboxEvent, Project, User, Webhook, record
+from annotate.models import Delivery, Membership, OutboxEvent, Project, Ranking, RankingTask, User, Webhook, record
 
 from .assignments import Refused
 
@@ -70,6 +71,22 @@ def announce(project: Project, kind: str, **payload: Any) -> None:
         _wake(project)
 
 
+def announce_submitted(membership: Membership, task: RankingTask, *, uid: uuid.UUID, role: str, verdict: str) -> None:
+    """A ranking of the membership's was stored."""
+    told = {**_ranking(task, uid, role), "verdict": verdict, "annotator": membership.pseudonym}
+    announce(membership.project, Event.RANKING_SUBMITTED, **told)
+
+
+def announce_withdrawn(project: Project, task: RankingTask, ranking: Ranking) -> None:
+    """A ranking does not count any more."""
+    announce(project, Event.RANKING_WITHDRAWN, **_ranking(task, ranking.uid, ranking.role))
+
+
+def _ranking(task: RankingTask, uid: uuid.UUID, role: str) -> dict[str, Any]:
+    told = {"ranking": uid.hex, "task": task.pk, "purpose": task.purpose, "prompt": task.prompt_id, "role": role}
+    return {**told, "api": f"rankings?prompt={task.prompt_id}"}
+
+
 def _whole(project: Project, payload: dict[str, Any]) -> dict[str, Any]:
     whole = {"project": project.slug, **payload}
     if "api" in whole:
@@ -97,7 +114,7 @@ def signing_secrets(webhook: Webhook) -> list[str]:
     return [signing_secret(nonce) for nonce in nonces]
 
 
-def standing(project: Project) -> Any:
+def standing(project: Project) -> QuerySet[Webhook]:
     """The project's webhooks that were not removed, oldest first."""
     return project.webhooks.filter(removed_at=None).select_related("created_by").order_by("pk")
 
@@ -229,7 +246,7 @@ def resend(*, delivery: Delivery) -> Delivery:
     return Delivery.objects.select_related("event", "webhook").get(pk=delivery.pk)
 
 
-def _at_rest(deliveries: Any) -> Any:
+def _at_rest(deliveries: QuerySet[Delivery]) -> QuerySet[Delivery]:
     """Those that no worker is sending just now: a try that has begun has no length yet."""
     return deliveries.exclude(state=Delivery.State.WAITING, attempts__gt=0, seconds=None, next_at__gt=timezone.now())
 
@@ -246,7 +263,7 @@ def _check(project: Project, *, url: str | None, events: Sequence[str] | None, b
             read_address(url)
         except ValidationError as error:
             errors["url"] = error.messages
-        others = standing(project).filter(url=url).exclude(pk=but.pk if but else None)
+        others = standing(project).filter(url=url).exclude(pk=but.pk if but else 0)
         if not errors and others.exists():
             errors["url"] = _("There is a webhook with this address already: tick more events there.")
     if events is not None and not events:
@@ -265,7 +282,7 @@ def _lock(project: Project) -> Project:
 def _locked(webhook: Webhook) -> Webhook:
     """The webhook as it is now, its project locked against all other changes of webhooks."""
     project = _lock(webhook.project)
-    found = standing(project).filter(pk=webhook.pk).first()
+    found: Webhook | None = standing(project).filter(pk=webhook.pk).first()
     if found is None:
         raise Refused("removed", _("The webhook was removed meanwhile."), 404)
     found.project = project

@@ -14,7 +14,8 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from annotate.models import Project, Source, User, record
+from annotate.models import Project, Source, User, Webhook, record
+from annotate.services.webhooks import announce
 from training.models import Checkpoint, Promotion, Run
 from training.recipes.arguments import METHODS, PACKAGED_MODELS
 
@@ -49,6 +50,8 @@ def promote(*, checkpoint: Checkpoint, user: User | None, note: str = "") -> Pro
         raise ValidationError(_("%(name)s is the promoted checkpoint already.") % {"name": checkpoint.name})
     promotion = Promotion.objects.create(project=project, checkpoint=checkpoint, promoted_by=user, note=note)
     record(user, "checkpoint.promoted", f"checkpoint:{checkpoint.pk}", project=project, name=checkpoint.name, note=note)
+    told = {"checkpoint": checkpoint.pk, "run": checkpoint.run_id, "promotion": promotion.pk, "api": "checkpoints"}
+    announce(project, Webhook.Event.CHECKPOINT_PROMOTED, **told)
     return promotion
 
 

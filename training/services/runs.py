@@ -8,7 +8,8 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from annotate.jobs import Job, request_cancel, wake
-from annotate.models import DatasetVersion, Project, User, record
+from annotate.models import DatasetVersion, Project, User, Webhook, record
+from annotate.services.webhooks import announce
 from training.models import Checkpoint, Run, RunInput
 from training.recipes.arguments import METHODS, InvalidArguments, Method, parse_arguments, to_json
 from training.tasks import run as run_task
@@ -67,6 +68,7 @@ def start_run(
     )
     RunInput.objects.bulk_create(RunInput(run=run, role=role, checkpoint=item) for role, item in inputs.items())
     record(user, "run.started", f"run:{run.pk}", project=project, method=method, retry_of=retry_of and retry_of.pk)
+    announce(project, Webhook.Event.RUN_STARTED, **run.told)
     wake(run_task, run.pk)
     return run
 
