@@ -24,6 +24,8 @@ MAY = {
     "researcher": {
         *("quality", "quality_table", "quality_tasks", "leaderboard", "leaderboard_table"),
         *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_cancel"),
+        *("dataset_name", "dataset_tagged", "dataset_table", "dataset_rows"),
+        *("dataset_compare", "dataset_diff", "dataset_diff_rows"),
         *("runs", "run", "run_log", "run_metrics", "run_chart", "run_evaluation", "checkpoints", "checkpoint"),
         *("pipelines", "pipeline", "pipeline_run"),
     },
@@ -77,7 +79,9 @@ def address(name, project, bob):
     RunInput.objects.create(run=run, role="policy", checkpoint=checkpoint)
     pipeline = Pipeline.objects.create(project=project, name="nightly", definition="", created_by=bob)
     pipeline_run = PipelineRun.objects.create(project=project, pipeline=pipeline, definition="", revision=1)
-    version = DatasetVersion.objects.create(project=project, number=1, as_of=project.created_at, created_by=bob)
+    version = DatasetVersion.objects.create(
+        project=project, number=1, tag="first", as_of=project.created_at, created_by=bob
+    )
     signed_in(bob).get(reverse("rank", args=[project.slug]))
     rows = {
         "rank": bob.assignments.get(),
@@ -101,7 +105,7 @@ def address(name, project, bob):
     }
     wanted = next(pattern for pattern in get_resolver().reverse_dict.getlist(name))[0][0][1]
     values = {"slug": project.slug, "number": version.number, "method": "generate", "key": "loss"}
-    values |= {"run_pk": pipeline_run.pk, "kind": "rankings"}
+    values |= {"run_pk": pipeline_run.pk, "kind": "rankings", "tag": "first", "other": version.number}
     values["pk"] = getattr(rows.get(name.partition("_")[0]), "pk", 1)
     return reverse(name, kwargs={key: values[key] for key in wanted})
 

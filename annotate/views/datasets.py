@@ -1,26 +1,31 @@
-"""Dataset versions: built, looked at, downloaded."""
+"""Dataset versions: built, listed, looked at."""
 
-from itertools import islice
 from typing import Any
 
+from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import HttpResponseBase
+from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.exporting import stored_rows
+from annotate.figures import versions as drawn
+from annotate.formats.frozen import frozen
 from annotate.forms.datasets import DatasetForm
+from annotate.forms.versions import CompareForm, NameForm
 from annotate.models import DatasetVersion
-from annotate.services.datasets import Filters, cancel_version, create_version
+from annotate.services.datasets import cancel_version, create_version
+from annotate.services.version_names import TagTaken, name_version
+from annotate.spreadsheets import csv_file
 from annotate.tasks import build_dataset_version
 
 from .dataset_downloads import downloads, has_files
+from .dataset_rows import describe_example, describe_ranking
+from .dataset_words import choices_in_words, lineage, rates, steps_in_words
 
-PREVIEWED = 5
-CHOSEN = ("decisions", "weights", "ideal_on_top")
+PREVIEWED = 3
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -39,12 +44,15 @@ def datasets(request: ProjectRequest) -> HttpResponseBase:
         )
         jobs.wake(build_dataset_version, version.pk)
         return redirect("dataset", project.slug, version.number)
-    versions = project.dataset_versions.select_related("created_by").order_by("-number")
+    versions = project.dataset_versions.select_related("created_by", "parent").order_by("-number")
+    tag = request.GET.get("tag", "")
+    if tag:
+        versions = versions.filter(tag=tag.replace("\0", ""))
     page = Paginator(versions, 50).get_page(request.GET.get("page"))
     return render(
         request,
         "annotate/datasets.html",
-        {"project": project, "form": form, "page": page},
+        {"project": project, "form": form, "page": page, "tag": tag},
         status=422 if form.errors else 200,
     )
 
@@ -53,77 +61,101 @@ def datasets(request: ProjectRequest) -> HttpResponseBase:
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def dataset(request: ProjectRequest, number: int) -> HttpResponseBase:
     project = request.membership.project
-    version = get_object_or_404(project.dataset_versions.select_related("project", "created_by"), number=number)
-    if getattr(request, "htmx", False):
+    versions = project.dataset_versions.select_related("project", "created_by", "parent")
+    version = get_object_or_404(versions, number=number)
+    if request.htmx:
         response = render(request, "annotate/dataset.html#state", {"project": project, "version": version})
         if not version.is_active:
             # Now there are files to look at: load the whole page.
             response["HX-Refresh"] = "true"
         return response
-    context: dict[str, Any] = {"project": project, "version": version}
+    return show_version(request, version)
+
+
+def show_version(
+    request: ProjectRequest,
+    version: DatasetVersion,
+    *,
+    form: NameForm | None = None,
+    holder: DatasetVersion | None = None,
+    status: int = 200,
+) -> HttpResponse:
+    """The version's page. `holder` has the tag that `form` asks for."""
+    context: dict[str, Any] = {
+        "project": request.membership.project,
+        "version": version,
+        "form": form or NameForm(initial={"note": version.note, "tag": version.tag}),
+        "holder": holder,
+    }
     if version.state == DatasetVersion.State.SUCCEEDED:
         context["is_whole"] = has_files(version)
         context |= downloads(version)
-        context["dropped"], context["chosen"] = _dropped(version), _chosen(version)
+        context["steps"], context["total"] = steps_in_words(version)
+        context["chosen"], context["rates"] = choices_in_words(version), rates(version)
         context["left_out"] = version.counts.get("left_out", {}).items()
         context["weights"] = version.counts.get("weights", {}).items()
+        context["figures"] = drawn.all_figures(version.statistics)
+        context["lineage"] = lineage(version)
+        context["compare"] = CompareForm(version=version)
         if context["is_whole"]:
-            context["preview"] = _preview(version)
-            context["examples"] = _examples(version) if version.origin else []
-    return render(request, "annotate/dataset.html", context)
+            context["rows"] = _first_rows(version)
+    return render(request, "annotate/dataset.html", context, status=status)
 
 
-def _dropped(version: DatasetVersion) -> list[dict[str, Any]]:
-    """The filters that were set or took something, as the build form names them, and how many rankings each took."""
-    fields = DatasetForm(project=version.project).fields
-    nothing = Filters().to_json()
-    dropped = version.counts["dropped"]
-    return [
-        {"label": fields[name].label, "value": _in_words(fields[name], value), "count": dropped.get(name, 0)}
-        for name, value in version.filters.items()
-        if dropped.get(name) or (name not in CHOSEN and value and value != nothing[name])
-    ]
+def _first_rows(version: DatasetVersion) -> list[dict[str, Any]]:
+    describe, name = describe_ranking, "rankings"
+    if not version.counts["rankings"]:
+        describe, name = describe_example, "demonstrations"
+    with frozen(version, f"{name}.parquet") as file:
+        return [describe(row) for row in file.at(file.places("all", 0, PREVIEWED))]
 
 
-def _chosen(version: DatasetVersion) -> list[dict[str, Any]]:
-    """How the version takes what it takes, in the form's words."""
-    fields = DatasetForm(project=version.project).fields
-    filters = Filters.from_json(version.filters).to_json()
-    return [{"label": fields[name].label, "value": _in_words(fields[name], filters[name])} for name in CHOSEN]
+@require_POST
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def dataset_name(request: ProjectRequest, number: int) -> HttpResponseBase:
+    """Give the version another note or tag. A tag that another version has is moved only once that was confirmed."""
+    project = request.membership.project
+    versions = project.dataset_versions.select_related("project", "created_by", "parent")
+    version = get_object_or_404(versions, number=number)
+    form = NameForm(request.POST)
+    if not form.is_valid():
+        return show_version(request, version, form=form, status=422)
+    chosen = form.cleaned_data
+    try:
+        name_version(version=version, user=request.user, note=chosen["note"], tag=chosen["tag"], moves=chosen["moves"])
+    except TagTaken as taken:
+        version.refresh_from_db(fields=["note", "tag"])
+        return show_version(request, version, form=form, holder=taken.holder, status=409)
+    messages.success(request, _("Saved."))
+    return redirect("dataset", project.slug, version.number)
 
 
-def _in_words(field: Any, value: Any) -> Any:
-    if isinstance(value, bool):
-        return _("Yes") if value else _("No")
-    if isinstance(value, list):
-        return ", ".join(value)
-    return dict(getattr(field, "choices", [])).get(value, value)
+@require_safe
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def dataset_tagged(request: ProjectRequest, tag: str) -> HttpResponseBase:
+    """The address that stays while the tag moves."""
+    project = request.membership.project
+    version = get_object_or_404(project.dataset_versions, tag=tag.replace("\0", "") or "\0")
+    return redirect("dataset", project.slug, version.number)
 
 
-def _preview(version: DatasetVersion) -> list[dict[str, Any]]:
-    """The first rankings as people read them: the last turn, then completions from best to worst."""
-    rows = [row for batch in islice(stored_rows(version, "rankings.parquet"), 1) for row in batch[:PREVIEWED]]
-    return [
-        {
-            "question": row["prompt"][-1]["content"],
-            "turns": len(row["prompt"]),
-            "annotator": row["annotator"],
-            "is_decision": row.get("role") == "adjudicator",
-            "weight": row["weight"],
-            "split": row["split"],
-            "is_all_bad": row["verdict"] == "all_bad",
-            "completions": sorted(
-                ({"rank": rank, **one} for rank, one in zip(row["ranks"], row["completions"], strict=True)),
-                key=lambda one: one["rank"],
-            ),
-        }
-        for row in rows
-    ]
-
-
-def _examples(version: DatasetVersion) -> list[dict[str, Any]]:
-    rows = [row for batch in islice(stored_rows(version, "demonstrations.parquet"), 1) for row in batch[:PREVIEWED]]
-    return [{**row, "question": row["prompt"][-1]["content"]} for row in rows]
+@require_safe
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def dataset_table(request: ProjectRequest, number: int) -> HttpResponseBase:
+    """One of the version's figures as CSV or SVG."""
+    version = get_object_or_404(request.membership.project.dataset_versions.select_related("project"), number=number)
+    figures = drawn.all_figures(version.statistics)
+    figure = next((one for one in figures if one.key == request.GET.get("table")), None)
+    if figure is None:
+        raise Http404(_("This version has no such table."))
+    name = f"{version.project.slug}-v{version.number}-{figure.key}"
+    if request.GET.get("format", "csv") != "svg":
+        return csv_file(name, figure.table())
+    if figure.chart is None:
+        raise Http404(_("This table has no drawing."))
+    response = HttpResponse(figure.chart.draw(standalone=True), content_type="image/svg+xml")
+    response["Content-Disposition"] = f'attachment; filename="{name}.svg"'
+    return response
 
 
 @require_POST
