@@ -183,7 +183,7 @@ def test_the_token_that_was_kept_goes_to_its_own_address_alone(monkeypatch):
     assert file == settings_file()
     assert file.stat().st_mode & 0o777 == 0o600
     assert find_settings().token == SECRET
-    with pytest.raises(SettingsError, match="no token for https://elsewhere.example"):
+    with pytest.raises(SettingsError, match=r"no token for https://elsewhere\.example"):
         find_settings("https://elsewhere.example")
     monkeypatch.setenv("PODIUM_URL", "https://elsewhere.example")
     with pytest.raises(SettingsError):
