@@ -185,7 +185,7 @@ def test_a_bad_row_is_named_by_line_field_and_reason_and_the_others_are_taken(pr
 
 
 def test_a_line_beyond_the_limit_is_skipped_and_named(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("annotate.formats.reading.MAX_LINE", 1000)
+    monkeypatch.setattr("annotate.formats.lines.MAX_LINE", 1000)
     monkeypatch.setattr("annotate.formats.reading.CHUNK", 64)
     job = take_lines(project, tmp_path, GOOD, b"x" * 5000, {"prompt": "After"}, b"y" * 5000)
     assert (job.state, job.prompts_added) == ("succeeded", 2)
@@ -214,7 +214,9 @@ def test_a_file_of_bad_rows_alone_fails(project, tmp_path):
     [
         ("a.jsonl", b"", "The file is empty."),
         ("a.jsonl", b"\n\n \n", "The file has no rows."),
-        ("a.jsonl", b'[{"prompt": "a"},\n{"prompt": "b"}]', "one JSON array"),
+        ("a.json", b'{\n "prompt": "a"\n}', "one JSON object over many lines"),
+        ("a.json", b'[{"prompt": "a"},', "breaks off"),
+        ("a.jsonl", b"PK\x03\x04abc", "a zip archive"),
         ("a.jsonl", '{"prompt": "a"}'.encode("utf-16"), "UTF-16"),
         ("a.jsonl", b"PAR1abc", "The file is Parquet"),
         ("a.jsonl.gz", b'{"prompt": "a"}', "not gzip-compressed"),
@@ -265,7 +267,7 @@ def test_several_gzip_files_in_a_row_are_one(project, tmp_path):
 
 
 def test_a_decompression_bomb_is_stopped(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("annotate.formats.reading.RATIO_CHECKED_FROM", 1_000_000)
+    monkeypatch.setattr("annotate.formats.lines.RATIO_CHECKED_FROM", 1_000_000)
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b"0" * 20_000_000))
     job = take(project, tmp_path / "bomb.jsonl.gz")
     assert job.state == "failed"
@@ -379,7 +381,7 @@ def test_a_parquet_file_that_packs_too_well_is_refused(project, tmp_path):
 
 
 def test_a_csv_record_that_never_ends_is_cut_and_the_rows_before_it_are_kept(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("annotate.formats.reading.MAX_LINE", 1000)
+    monkeypatch.setattr("annotate.formats.tables.MAX_LINE", 1000)
     (tmp_path / "rows.csv").write_text('prompt,note\nFine?,yes\nx,"\n' + 'x","\n' * 600 + '"\nGood?,yes\n')
     job = take(project, tmp_path / "rows.csv")
     assert Prompt.objects.filter(messages__0__content__in=["Fine?", "Good?"]).count() == 2
@@ -412,5 +414,5 @@ def test_the_command_reports_counts_and_refusals(project, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(GOOD) + '\n{"prompt": ""}\n')
     out = io.StringIO()
     call_command("import_prompts", project.slug, tmp_path / "rows.jsonl", stdout=out)
-    assert "2 rows read: 1 prompts, 2 completions and 1 tasks added" in out.getvalue()
+    assert "2 rows read: 1 prompts, 2 completions, 1 tasks" in out.getvalue()
     assert "line 2: prompt: Is empty." in out.getvalue()
