@@ -6,6 +6,7 @@ from annotate import downloads, jobs
 from annotate.models import DatasetVersion, Import, Project, Publication, QualityReport
 from annotate.services import adjudication, assignments, comparisons, overlap, publications, tokens
 from annotate.services.datasets import build_version
+from annotate.services.imports import discard_old_drafts
 from annotate.services.imports import run_import as read_import
 
 
@@ -94,3 +95,8 @@ def trim_exports() -> int:
 @shared_task(name="annotate.forget_responses")
 def forget_responses() -> int:
     return tokens.forget_responses()
+
+
+@shared_task(name="annotate.discard_old_drafts")
+def discard_drafts() -> int:
+    return discard_old_drafts()

@@ -197,6 +197,7 @@ CELERY_BEAT_SCHEDULE = {
     "deliver-events": {"task": "annotate.deliver_events", "schedule": 5.0, "options": {"expires": 5}},
     "forget-events": {"task": "annotate.forget_events", "schedule": 3600.0, "options": {"expires": 3600}},
     "trim-exports": {"task": "annotate.trim_exports", "schedule": 600.0, "options": {"expires": 600}},
+    "discard-old-drafts": {"task": "annotate.discard_old_drafts", "schedule": 3600.0, "options": {"expires": 3600}},
     "tend-pipelines": {"task": "training.tend_pipelines", "schedule": 10.0, "options": {"expires": 10}},
 }
 

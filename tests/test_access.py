@@ -42,6 +42,7 @@ MAY = {
         *("invitation_create", "invitation_revoke", "audit", "audit_csv"),
         *("known_tasks", "known_task_add", "known_task", "member_pause"),
         *("imports", "import", "import_refused", "import_cancel"),
+        *("import_preview", "import_start", "import_discard", "import_refused_lines"),
         *("adjudication", "task_decide", "task_state", "task_priority", "demonstration_withdraw"),
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
         *("pipeline_new", "pipeline_edit", "pipeline_start", "pipeline_archive", "pipeline_trigger_new", "trigger"),

@@ -1,61 +1,101 @@
-"""Files of prompts, with or without completions, into a project."""
+"""Files of prompts, with or without completions and preferences, into a project."""
 
-import contextlib
 import errno
-import json
 import logging
 import os
 import re
-import time
 import uuid
-from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import timedelta
 from typing import Any, BinaryIO, cast
 
 from django.core.files.base import File
 from django.core.files.storage import default_storage
 from django.db import OperationalError, transaction
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from psycopg.errors import DiskFull
 
 from annotate import jobs
-from annotate.formats.errors import FileError, RowError, UnknownColumns, printable
+from annotate.formats.errors import FileError, printable
 from annotate.formats.mapping import Mapping
-from annotate.formats.reading import Record, RecordFile, kind_of, open_records
-from annotate.formats.shapes import Row, to_row
-from annotate.models import Import, Project, RefusedRow, Source, User, record
-from annotate.numbers import grouped
+from annotate.formats.reading import kind_of
+from annotate.models import Import, Project, RefusedRow, User, record
 
-from .intake import add_rows
+from .ahead import ahead
+from .checking import Batch, Sources, read_batches
+from .intake import Origin, add_rows, count_rows
+from .refused import append_refused, forget_refused
+from .tables import Shadow
 
 logger = logging.getLogger("podium.imports")
 
-BATCH_ROWS = 2000
-BATCH_CHARACTERS = 8_000_000
-REFUSED_KEPT = 10_000
-SOURCES_MAX = 1000
-# A file without a single known row among its first is of another kind: none of it is taken.
-UNKNOWN_UNTIL_REFUSED = 20
-BEAT_SECONDS = 10.0
+REFUSED_KEPT = 1000
+# So many batches wait while one is written: with those in the making, some 30 MB of text.
+BATCHES_AHEAD = 1
+DRAFTS_KEPT = timedelta(days=7)
+COUNTS = (
+    "rows_read",
+    "prompts_added",
+    "completions_added",
+    "tasks_added",
+    "rankings_added",
+    "duplicates",
+    "rows_refused",
+)
 
 
-@transaction.atomic
 def create_import(
     *, project: Project, user: User, upload: "File[bytes]", name: str, mapping: Mapping | None = None
 ) -> Import:
-    """Keep the uploaded file and queue its import. FileError if its name is of no known kind."""
+    """Keep the uploaded file as a draft. FileError if its name is of no known kind."""
     kind_of(name)
-    ending = "".join(re.findall(r"\.(?:jsonl|ndjson|json|csv|tsv|parquet|gz)(?=\.|$)", name.lower())[-2:])
+    ending = "".join(re.findall(r"\.(?:jsonl|ndjson|json|csv|tsv|parquet|zip|gz)(?=\.|$)", name.lower())[-2:])
     stored = default_storage.save(f"imports/{project.pk}/{uuid.uuid4().hex}{ending}", upload)
-    job = Import.objects.create(
+    return Import.objects.create(
         project=project,
         created_by=user,
+        state=Import.State.DRAFT,
         file_name=clean_name(name),
         file=stored,
         size=upload.size or 0,
         mapping=(mapping or Mapping()).to_json(),
     )
-    record(user, "import.started", f"import:{job.pk}", project=project, file=job.file_name)
-    return job
+
+
+def may_start(job: Import) -> bool:
+    """A draft, or a dry run that never came to its end."""
+    return job.state == Import.State.DRAFT or (
+        job.is_dry_run and job.state in (Import.State.FAILED, Import.State.CANCELLED)
+    )
+
+
+@transaction.atomic
+def start_import(*, user: User, job: Import, mapping: Mapping | None = None, is_dry_run: bool = False) -> bool:
+    """Queue a draft, to be imported or to have counted what that would do. False if it was started already."""
+    current = Import.objects.select_for_update().get(pk=job.pk)
+    if not may_start(current):
+        return False
+    job.refresh_from_db()
+    if mapping:
+        job.mapping = mapping.to_json()
+    job.state, job.is_dry_run = Import.State.QUEUED, is_dry_run
+    job.attempt, job.cancel_requested, job.error = 0, False, ""
+    job.queued_at, job.woken_at, job.started_at, job.finished_at = timezone.now(), None, None, None
+    start_over(job)
+    job.save()
+    if not is_dry_run:
+        record(user, "import.started", f"import:{job.pk}", project=job.project, file=job.file_name)
+    return True
+
+
+def start_over(job: Import) -> None:
+    """Forget what an earlier run of this import has counted and refused."""
+    job.refused.all().delete()
+    forget_refused(job)
+    for name in COUNTS:
+        setattr(job, name, 0)
+    job.notes, job.shape, job.refused_bytes, job.progress = {}, "", 0, 0
 
 
 @transaction.atomic
@@ -63,7 +103,34 @@ def cancel_import(*, user: User, job: Import) -> None:
     """A queued import is cancelled at once, a running one after its batch; rows that were taken stay. Twice is once."""
     if job.is_active and not job.cancel_requested:
         jobs.request_cancel(job)
-        record(user, "import.cancelled", f"import:{job.pk}", project=job.project, file=job.file_name)
+        if not job.is_dry_run:
+            record(user, "import.cancelled", f"import:{job.pk}", project=job.project, file=job.file_name)
+
+
+def discard_import(*, job: Import) -> bool:
+    """Delete a draft with its files. False if it is none any more."""
+    with transaction.atomic():
+        current = Import.objects.select_for_update().filter(pk=job.pk).first()
+        if current is None or not may_start(current):
+            return False
+        current.delete()
+    with suppress(OSError):
+        default_storage.delete(job.file)
+    forget_refused(job)
+    return True
+
+
+def discard_old_drafts() -> int:
+    """Delete the drafts that nobody has started for a week. Returns how many."""
+    old = Import.objects.filter(queued_at__lt=timezone.now() - DRAFTS_KEPT)
+    return sum(discard_import(job=job) for job in old.filter(state=Import.State.DRAFT))
+
+
+def seconds_left(job: Import) -> float | None:
+    """Until a running import ends, by the share that it has read; None while that says little."""
+    if job.state != Import.State.RUNNING or job.started_at is None or job.progress < 0.01:
+        return None
+    return (timezone.now() - job.started_at).total_seconds() * (1 - job.progress) / job.progress
 
 
 def clean_name(name: str) -> str:
@@ -75,7 +142,8 @@ def run_import(job: Import, stream: BinaryIO | None = None) -> None:
     """Read the claimed job's file (or `stream`) to its end, and end the job.
 
     A batch, its counts and its refused rows are one transaction, so an import that was cut off goes on after the last
-    whole batch. Raises OperationalError when the database is away: the job is taken up again once its lease ends.
+    whole batch; a dry run begins again. Raises OperationalError when the database is away: the job is taken up again once
+    its lease ends.
     """
     try:
         if stream is not None:
@@ -109,122 +177,55 @@ def run_import(job: Import, stream: BinaryIO | None = None) -> None:
 
 
 def _end(job: Import, state: jobs.Job.State, error: str = "") -> None:
+    changes: dict[str, Any] = {}
+    if job.is_dry_run:
+        # It leaves a draft: what it counted if it came to its end, why not otherwise.
+        changes["forecast"] = forecast_of(job) if state == Import.State.SUCCEEDED else {}
+        changes.update((name, 0) for name in COUNTS if name != "rows_refused")
+        state = Import.State.DRAFT
     try:
-        jobs.finish(job, state, error=printable(error, 1000))
+        jobs.finish(job, state, error=printable(error, 1000), **changes)
     except jobs.Fenced:
         logger.warning("import %s was taken over by another worker", job.pk)
 
 
-class Batch:
-    """Rows, refusals and counts that are written together."""
-
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.refused: list[RefusedRow] = []
-        self.read = 0
-        self.characters = 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.read >= BATCH_ROWS or self.characters >= BATCH_CHARACTERS
+def forecast_of(job: Import) -> dict[str, Any]:
+    return {**{name: getattr(job, name) for name in COUNTS}, "notes": job.notes, "mapping": job.mapping}
 
 
 def _read(job: Import, stream: BinaryIO) -> None:
-    file = open_records(stream, job.file_name)
-    records = _after(job, file, job.rows_read)
     mapping = Mapping.from_json(job.mapping)
-    unknown: list[UnknownColumns] = []
-    recognised = job.rows_read > 0
-    known = Source.objects.filter(project=job.project)
-    sources = set(known.filter(kind=Source.Kind.IMPORT).values_list("name", flat=True)[:SOURCES_MAX])
-    taken = set(known.exclude(kind=Source.Kind.IMPORT).values_list("name", flat=True))
-    batch = Batch()
-    broken: FileError | None = None
-    while True:
-        try:
-            one = next(records, None)
-        except FileError as error:
-            broken, one = error, None
-        if one is None:
-            break
-        batch.read += 1
-        try:
-            if one.problem:
-                raise one.problem
-            row = to_row(one.value or {}, mapping)
-            _check_sources(row, sources, taken)
-            recognised = True
-            batch.rows.append(row)
-            batch.characters += row.size
-            job.shape = job.shape or row.shape
-        except RowError as error:
-            batch.refused.append(_refused(job, one, error))
-            if isinstance(error, UnknownColumns) and not recognised:
-                unknown.append(error)
-                if len(unknown) >= UNKNOWN_UNTIL_REFUSED:
-                    break
-        if batch.is_full:
-            _write(job, batch, file.share())
-            batch = Batch()
-    if unknown and not recognised:
-        raise FileError(_unknown(unknown[0]))
-    if batch.read:
-        _write(job, batch, file.share())
-    if broken:
-        raise broken
+    sources = Sources(job.project)
+    shadow = None
+    if job.is_dry_run:
+        start_over(job)
+        shadow = Shadow(job.project)
+    batches = ahead(lambda: read_batches(stream, job.file_name, mapping, sources, job.rows_read), BATCHES_AHEAD)
+    try:
+        with closing(batches):
+            for batch in batches:
+                if batch.read:
+                    _write(job, batch, mapping, shadow)
+                else:
+                    jobs.beat(job)
+    finally:
+        if shadow:
+            shadow.close()
     if not job.rows_read:
         raise FileError(_("The file has no rows."))
     if job.rows_refused == job.rows_read:
         raise FileError(_("None of the file's rows could be taken. Each is listed with its reason."))
 
 
-def _unknown(error: UnknownColumns) -> str:
-    return _(
-        "Nothing was imported: no row's prompt was recognised. %(reason)s You may also name the columns yourself."
-    ) % {"reason": error.reason}
-
-
-def _after(job: Import, file: RecordFile, done: int) -> Iterator[Record]:
-    """The records that an earlier attempt did not get to."""
-    beaten = time.monotonic()
-    for index, one in enumerate(file.records):
-        if index >= done:
-            yield one
-        elif time.monotonic() - beaten > BEAT_SECONDS:
-            beaten = time.monotonic()
-            jobs.beat(job)
-
-
-def _check_sources(row: Row, sources: set[str], taken: set[str]) -> None:
-    """Add the row's sources to `sources`. An import does not speak for this project's people and checkpoints (`taken`)."""
-    for name in sorted(taken & {answer.source for answer in row.answers}):
-        raise RowError("source", _("“%(name)s” is a checkpoint or the people of this project.") % {"name": name})
-    new = {answer.source for answer in row.answers} - sources
-    if len(sources) + len(new) > SOURCES_MAX:
-        raise RowError("source", _("More than %(most)s sources in one project.") % {"most": grouped(SOURCES_MAX)})
-    sources |= new
-
-
-def _refused(job: Import, one: Record, error: RowError) -> RefusedRow:
-    excerpt = one.excerpt
-    if not one.problem:
-        # What is nested too deeply to be written down is refused for that very reason.
-        with contextlib.suppress(RecursionError, ValueError):
-            excerpt = json.dumps(one.value, ensure_ascii=False, default=str)
-    return RefusedRow(
-        job=job,
-        line=one.line,
-        field=printable(error.field, 80),
-        reason=printable(error.reason, 300),
-        excerpt=printable(excerpt, 500),
-    )
-
-
-def _write(job: Import, batch: Batch, share: float) -> None:
+def _write(job: Import, batch: Batch, mapping: Mapping, shadow: Shadow | None) -> None:
+    origin = Origin(job, batch.lines, mapping.preferences)
     with transaction.atomic():
-        added = add_rows(project=job.project, rows=batch.rows)
+        if shadow:
+            added = count_rows(shadow=shadow, rows=batch.rows, origin=origin)
+        else:
+            added = add_rows(project=job.project, rows=batch.rows, origin=origin)
         room = max(REFUSED_KEPT - job.rows_refused, 0)
-        RefusedRow.objects.bulk_create(batch.refused[:room])
+        RefusedRow.objects.bulk_create(one.to_row(job) for one in batch.refused[:room])
         others = {name for row in batch.rows for name in row.others}
         notes = {
             "single": job.notes.get("single", 0) + added.single,
@@ -232,16 +233,20 @@ def _write(job: Import, batch: Batch, share: float) -> None:
             "others": sorted({*job.notes.get("others", []), *(printable(name, 60) for name in others)})[:50],
         }
         changes: dict[str, Any] = {
-            "shape": job.shape[:40],
+            "shape": job.shape or batch.shape[:40],
             "rows_read": job.rows_read + batch.read,
             "prompts_added": job.prompts_added + added.prompts,
             "completions_added": job.completions_added + added.completions,
             "tasks_added": job.tasks_added + added.tasks,
+            "rankings_added": job.rankings_added + added.rankings,
             "duplicates": job.duplicates + added.duplicates,
             "rows_refused": job.rows_refused + len(batch.refused),
             "notes": notes,
-            "progress": share,
+            "progress": batch.share,
         }
+        if batch.refused:
+            # On the disk before the number that makes them count.
+            changes["refused_bytes"] = append_refused(job, (one.to_json() for one in batch.refused))
         jobs.beat(job, **changes)
     for name, value in changes.items():
         setattr(job, name, value)

@@ -1,27 +1,37 @@
-"""Rows into prompts, completions and tasks, by COPY: as fast as Postgres takes them, and never twice."""
+"""Rows into prompts, completions, tasks and rankings, by COPY: as fast as Postgres takes them, and never twice."""
 
+import hashlib
+import hmac
 import json
-from collections.abc import Iterable, Sequence
+import re
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
-from django.db import IntegrityError, connection, models, transaction
+from django.conf import settings
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from annotate.formats.shapes import Known, Row
-from annotate.models import Completion, KnownOrder, Project, Prompt, RankingTask, Source, TaskCompletion, content_hash
+from annotate.formats.shapes import GivenRanking, Known, Row
+from annotate.models import (
+    Completion,
+    Import,
+    Project,
+    Prompt,
+    Ranking,
+    RankingTask,
+    content_hash,
+    imported_user,
+)
 
 from .overlap import ENDLESS, overlap_of
+from .tables import NewRows, Shadow, Tables
 
-PROMPT = ("id", "project_id", "messages", "content_hash", "reference_answer", "metadata", "tags", "created_at")
-COMPLETION = ("id", "prompt_id", "source_id", "text", "reasoning", "sampling", "content_hash", "created_at")
-TASK = (
-    "id", "project_id", "prompt_id", "content_hash", "state", "purpose", "priority", "overlap", "leased", "submitted",
-    "created_at",
-)  # fmt: skip
-KNOWN = ("task_id", "ranks", "explanation", "created_at")
-TASK_COMPLETION = ("task_id", "completion_id")
 TRIES = 3
+TOKENS = uuid.UUID("5a3c1f0e-6d0b-5f57-9a53-2f1c8f6f0b11")
+# Names that Podium has given itself say nothing of a person, and stay, so that an export that comes back is the same.
+PSEUDONYM = re.compile(r"(?:annotator|left|imported)-[0-9a-f]{8}")
 
 
 @dataclass
@@ -31,12 +41,25 @@ class Added:
     prompts: int = 0
     completions: int = 0
     tasks: int = 0
+    rankings: int = 0
     duplicates: int = 0
     single: int = 0
     without: int = 0
 
 
-def add_rows(*, project: Project, rows: Sequence[Row]) -> Added:
+@dataclass(frozen=True)
+class Origin:
+    """Where rows come from, and what becomes of the preferences that they bring (`Mapping.preferences`)."""
+
+    job: Import | None = None
+    lines: Sequence[int] = ()
+    preferences: str = "keep"
+
+    def line(self, index: int) -> int:
+        return self.lines[index] if self.lines else index + 1
+
+
+def add_rows(*, project: Project, rows: Sequence[Row], origin: Origin | None = None) -> Added:
     """Store the rows, and a task for each set of two or more completions. What is there already is left as it is.
 
     Imports into one project take turns, batch by batch. Where another writer adds the same rows meanwhile, the batch is
@@ -47,91 +70,205 @@ def add_rows(*, project: Project, rows: Sequence[Row]) -> Added:
             with transaction.atomic():
                 # Foreign keys to the project need only its key, so nobody else waits for this lock.
                 current = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
-                return _add(current, rows)
+                return _add(Tables(current), rows, origin or Origin())
         except IntegrityError:
             if attempt == TRIES:
                 raise
     raise AssertionError
 
 
-def _add(project: Project, rows: Sequence[Row]) -> Added:
-    added = Added()
-    now = timezone.now().isoformat()
-    source_ids = _source_ids(project, {answer.source for row in rows for answer in row.answers})
+def count_rows(*, shadow: Shadow, rows: Sequence[Row], origin: Origin) -> Added:
+    """What `add_rows` would add, after the rows that were counted before."""
+    return _add(shadow, rows, origin)
 
-    prompt_ids = dict(
-        Prompt.objects.filter(project=project, content_hash__in={row.content_hash for row in rows}).values_list(
-            "content_hash", "pk"
-        )
-    )
-    known_completions = {
-        (prompt_id, source_id, digest): pk
-        for prompt_id, source_id, digest, pk in Completion.objects.filter(
-            prompt_id__in=prompt_ids.values()
-        ).values_list("prompt_id", "source_id", "content_hash", "pk")
-    }
-    fresh = list({row.content_hash: row for row in reversed(rows) if row.content_hash not in prompt_ids}.values())
-    fresh.reverse()
-    new_prompts = []
-    for pk, row in zip(_next_ids(Prompt, len(fresh)), fresh, strict=True):
-        prompt_ids[row.content_hash] = pk
-        messages = _messages_json(row.messages)
-        new_prompts.append(
-            (pk, project.pk, messages, row.content_hash, row.reference_answer, row.metadata, row.tags or "{}", now)
-        )
 
-    ids = iter(_next_ids(Completion, sum(len(row.answers) for row in rows)))
-    seen_prompts: set[str] = set(prompt_ids) - {row.content_hash for row in fresh}
-    new_completions = []
-    wanted: dict[str, tuple[int, int, list[int]]] = {}
-    known_orders: dict[str, tuple[str, str, str] | None] = {}
-    for row in rows:
-        prompt_id = prompt_ids[row.content_hash]
-        is_new = row.content_hash not in seen_prompts
-        seen_prompts.add(row.content_hash)
-        of_row = []
-        for answer in row.answers:
-            key = (prompt_id, source_ids[answer.source], answer.content_hash)
-            completion_id = known_completions.get(key)
-            if completion_id is None:
-                completion_id = known_completions[key] = next(ids)
-                is_new = True
-                new_completions.append(
-                    (completion_id, *key[:2], answer.text, answer.reasoning, answer.sampling, answer.content_hash, now)
-                )
-            of_row.append(completion_id)
-        added.duplicates += not is_new
-        if len(of_row) > 1:
-            known = known_json(row.known, of_row)
-            of_row.sort()
-            wanted[content_hash(of_row)] = (prompt_id, row.priority, of_row)
-            known_orders[content_hash(of_row)] = known or known_orders.get(content_hash(of_row))
-        else:
+@dataclass
+class Wanted:
+    """A task that rows ask for: its prompt, priority and completions, its known order, and whether people are asked."""
+
+    prompt_id: int
+    priority: int
+    completions: list[int]
+    is_open: bool
+    known: tuple[str, str, str] | None = None
+
+
+def _add(tables: Tables, rows: Sequence[Row], origin: Origin) -> Added:
+    now = timezone.now()
+    project, new, added = tables.project, NewRows(), Added()
+    is_new = [False] * len(rows)
+    prompts = _add_prompts(tables, rows, new, is_new, now)
+    answers, fresh = _add_completions(tables, rows, prompts, new, is_new, now)
+
+    wanted: dict[str, Wanted] = {}
+    digests: list[str] = []
+    for row, of_row in zip(rows, answers, strict=True):
+        if len(of_row) < 2:
             added.single += len(of_row)
             added.without += not of_row
+            digests.append("")
+            continue
+        completions = sorted(of_row)
+        digest = content_hash(completions)
+        digests.append(digest)
+        is_open = origin.preferences != "keep" or not row.rankings
+        task = wanted.setdefault(digest, Wanted(prompts[row.content_hash], row.priority, completions, is_open))
+        task.known = known_json(row.known, of_row) or task.known
 
-    there = set(
-        RankingTask.objects.filter(project=project, content_hash__in=wanted.keys()).values_list(
-            "content_hash", flat=True
-        )
-    )
-    tasks = [(digest, *task) for digest, task in wanted.items() if digest not in there]
-    new_tasks, new_pairs, new_known = [], [], []
-    for pk, (digest, prompt_id, priority, of_task) in zip(_next_ids(RankingTask, len(tasks)), tasks, strict=True):
-        purpose, overlap = str(RankingTask.Purpose.RANKING), overlap_of(project, digest)
-        if known := known_orders[digest]:
-            purpose, overlap = known[0], ENDLESS
-            new_known.append((pk, *known[1:], now))
-        new_tasks.append((pk, project.pk, prompt_id, digest, "open", purpose, priority, overlap, 0, 0, now))
-        new_pairs += [(pk, completion_id) for completion_id in of_task]
+    # A task with a completion that is new is new.
+    perhaps = [digest for digest, task in wanted.items() if fresh.isdisjoint(task.completions)]
+    there = tables.tasks(perhaps) if perhaps else {}
+    made = [digest for digest in wanted if digest not in there]
+    ids = there | dict(zip(made, tables.next_ids(RankingTask, len(made)), strict=True))
+    for digest in made:
+        _add_task(project, ids[digest], digest, wanted[digest], new, now)
+    first_of = set(made)
+    for index, digest in enumerate(digests):
+        if digest in first_of:
+            first_of.discard(digest)
+            is_new[index] = True
+    if origin.preferences != "ignore" and any(row.rankings for row in rows):
+        _add_rankings(tables, rows, origin, answers, digests, ids, set(there), new, is_new, now)
 
-    copy_rows(Prompt, PROMPT, new_prompts)
-    copy_rows(Completion, COMPLETION, new_completions)
-    copy_rows(RankingTask, TASK, new_tasks)
-    copy_rows(TaskCompletion, TASK_COMPLETION, new_pairs)
-    copy_rows(KnownOrder, KNOWN, new_known)
-    added.prompts, added.completions, added.tasks = len(new_prompts), len(new_completions), len(new_tasks)
+    tables.write(new)
+    added.prompts, added.completions = len(new.prompts), len(new.completions)
+    added.tasks, added.rankings = len(new.tasks), len(new.rankings)
+    added.duplicates = is_new.count(False)
     return added
+
+
+def _add_prompts(
+    tables: Tables, rows: Sequence[Row], new: NewRows, is_new: list[bool], now: datetime
+) -> dict[str, int]:
+    """{content hash: id} of the rows' prompts."""
+    firsts: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        firsts.setdefault(row.content_hash, index)
+    found = tables.prompts(list(firsts))
+    fresh = [index for digest, index in firsts.items() if digest not in found]
+    for pk, index in zip(tables.next_ids(Prompt, len(fresh)), fresh, strict=True):
+        row = rows[index]
+        is_new[index] = True
+        found[row.content_hash] = pk
+        messages = json.dumps(row.messages, ensure_ascii=False)
+        new.prompts.append(
+            (
+                pk, tables.project.pk, messages, row.content_hash, row.reference_answer, row.metadata,
+                row.tags or "{}", now,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _add_completions(
+    tables: Tables, rows: Sequence[Row], prompts: dict[str, int], new: NewRows, is_new: list[bool], now: datetime
+) -> tuple[list[list[int]], set[int]]:
+    """The ids of each row's answers, in their order, and those among them that are new."""
+    names = {answer.source for row in rows for answer in row.answers}
+    sources = tables.sources(names) if names else {}
+    added = {row[0] for row in new.prompts}
+    known = [pk for pk in prompts.values() if pk not in added]
+    there = tables.completions(known) if known else {}
+    ids = iter(tables.next_ids(Completion, sum(len(row.answers) for row in rows)))
+    fresh: set[int] = set()
+    answers = []
+    for index, row in enumerate(rows):
+        prompt_id = prompts[row.content_hash]
+        of_row = []
+        for answer in row.answers:
+            key = (prompt_id, sources[answer.source], answer.content_hash)
+            pk = there.get(key)
+            if pk is None:
+                pk = there[key] = next(ids)
+                fresh.add(pk)
+                is_new[index] = True
+                new.completions.append(
+                    (pk, *key[:2], answer.text, answer.reasoning, answer.sampling, answer.content_hash, now)
+                )
+            of_row.append(pk)
+        answers.append(of_row)
+    return answers, fresh
+
+
+def _add_task(project: Project, pk: int, digest: str, task: Wanted, new: NewRows, now: datetime) -> None:
+    purpose, overlap = str(RankingTask.Purpose.RANKING), overlap_of(project, digest)
+    if task.known:
+        purpose, overlap = task.known[0], ENDLESS
+        new.known.append((pk, *task.known[1:], now))
+    state = RankingTask.State.OPEN if task.is_open or task.known else RankingTask.State.CLOSED
+    new.tasks.append(
+        (pk, project.pk, task.prompt_id, digest, str(state), purpose, task.priority, overlap, 0, 0, now)
+    )  # fmt: skip
+    new.pairs += [(pk, completion_id) for completion_id in task.completions]
+
+
+def _add_rankings(
+    tables: Tables,
+    rows: Sequence[Row],
+    origin: Origin,
+    answers: Sequence[Sequence[int]],
+    digests: Sequence[str],
+    tasks: dict[str, int],
+    there: set[str],
+    new: NewRows,
+    is_new: list[bool],
+    now: datetime,
+) -> None:
+    """`there` are the tasks that had been there before, hence may have some of the rankings."""
+    given: dict[uuid.UUID, tuple[int, GivenRanking, str]] = {}
+    asked = []
+    for index, (row, of_row, digest) in enumerate(zip(rows, answers, digests, strict=True)):
+        for one in row.rankings if digest else ():
+            annotator = pseudonym(tables.project, one.annotator)
+            token = token_of(tables.project, digest, of_row, one, annotator)
+            given.setdefault(token, (index, one, annotator))
+            if digest in there:
+                asked.append(token)
+    known = tables.tokens(asked) if asked else set()
+    fresh = {token: one for token, one in given.items() if token not in known}
+    named = {token: uid for token, (_index, one, _name) in fresh.items() if (uid := uuid_of(one.original))}
+    taken = tables.uids(list(named.values())) if named else set()
+    user = imported_user() if fresh else None
+    for pk, (token, (index, one, annotator)) in zip(tables.next_ids(Ranking, len(fresh)), fresh.items(), strict=True):
+        uid = named.get(token, token)
+        if uid in taken:
+            uid = token
+        taken.add(uid)
+        is_new[index] = True
+        new.rankings.append(
+            (
+                pk, token, uid, tables.project.pk, tasks[digests[index]], user and user.pk, str(Ranking.Role.IMPORTED), 1,
+                True, one.verdict, list(one.reasons) or "{}", one.comment, one.seconds or 0.0, min(one.created or now, now),
+            )
+        )  # fmt: skip
+        ratings = one.ratings or ({},) * len(one.ranks)
+        new.ranked += [
+            (pk, completion, rank, json.dumps(rated, ensure_ascii=False) if rated else "{}")
+            for completion, rank, rated in zip(answers[index], one.ranks, ratings, strict=True)
+        ]
+        job = origin.job.pk if origin.job else None
+        new.origins.append((pk, job, origin.line(index), annotator, one.original[:64]))
+
+
+def pseudonym(project: Project, name: str) -> str:
+    """What an imported annotator is called: names in foreign files may be e-mail addresses. Empty stays empty."""
+    if not name or PSEUDONYM.fullmatch(name):
+        return name
+    key = f"{project.pk} {name}".encode()
+    return f"imported-{hmac.new(settings.SECRET_KEY.encode(), key, hashlib.sha256).hexdigest()[:8]}"
+
+
+def token_of(project: Project, task: str, answers: Sequence[int], one: GivenRanking, annotator: str) -> uuid.UUID:
+    """The same for the same ranking whenever it comes, in whatever order its completions are listed."""
+    ranks = [rank for _pk, rank in sorted(zip(answers, one.ranks, strict=True))]
+    return uuid.uuid5(TOKENS, json.dumps([project.pk, task, annotator, ranks, one.verdict, one.original]))
+
+
+def uuid_of(original: str) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(original)
+    except ValueError:
+        return None
 
 
 def known_json(known: Known | None, completions: list[int]) -> tuple[str, str, str] | None:
@@ -140,39 +277,3 @@ def known_json(known: Known | None, completions: list[int]) -> tuple[str, str, s
         return None
     ranks = dict(sorted(zip(map(str, completions), known.ranks, strict=True)))
     return known.purpose, json.dumps(ranks), known.explanation
-
-
-def _messages_json(messages: list[dict[str, str]]) -> str:
-    return json.dumps(messages, ensure_ascii=False)
-
-
-def _source_ids(project: Project, names: Iterable[str]) -> dict[str, int]:
-    names = sorted(names)
-    Source.objects.bulk_create(
-        (Source(project=project, name=name, kind=Source.Kind.IMPORT) for name in names), ignore_conflicts=True
-    )
-    return dict(Source.objects.filter(project=project, name__in=names).values_list("name", "pk"))
-
-
-def _next_ids(model: type[models.Model], count: int) -> list[int]:
-    """Ids taken from the table's own sequence, so that rows may refer to each other before they are written."""
-    if not count:
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
-            [model._meta.db_table, count],
-        )
-        return [row[0] for row in cursor.fetchall()]
-
-
-def copy_rows(model: type[models.Model], columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """COPY rows into the model's table. JSON comes as text."""
-    if not rows:
-        return
-    names = ", ".join(columns)
-    command = f"COPY {model._meta.db_table} ({names}) FROM STDIN"
-    # Django wraps the errors of execute() as its own, but not those of copy().
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(command) as copy:
-        for row in rows:
-            copy.write_row(row)

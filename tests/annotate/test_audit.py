@@ -157,6 +157,7 @@ def join(project, alice, bob):
 def upload(project, alice, bob):
     file = SimpleUploadedFile("waves.jsonl", b'{"prompt": "Why?", "completions": ["a", "b"]}\n')
     post(alice, project, "imports", file=file)
+    post(alice, project, f"imports/{project.imports.get().pk}/start", preferences="keep")
 
 
 def freeze(project, alice, bob):

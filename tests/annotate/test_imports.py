@@ -11,12 +11,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotate import jobs
-from annotate.formats import shapes
 from annotate.models import AuditEvent, Completion, Import, Prompt, RankingTask, RefusedRow
 from annotate.services import imports
 from annotate.services.imports import create_import
 from annotate.services.imports import run_import as read_import
-from annotate.services.intake import PROMPT, copy_rows
+from annotate.services.tables import copy_rows
 from annotate.tasks import reap_jobs, run_import
 from config.processes import wait_until
 from tests.conftest import signed_in
@@ -30,21 +29,49 @@ def row(number: int = 1, count: int = 4) -> dict[str, object]:
     return {"prompt": f"Question {number}?", "completions": [f"Answer {number}.{one}" for one in range(count)]}
 
 
-def upload(user, project, name: str, content: bytes, **fields: str):
+def upload(user, project, name: str, content: bytes):
+    return signed_in(user).post(reverse("imports", args=[project.slug]), {"file": SimpleUploadedFile(name, content)})
+
+
+def start(user, job: Import, action: str = "import", **fields: str):
     return signed_in(user).post(
-        reverse("imports", args=[project.slug]), {"file": SimpleUploadedFile(name, content), **fields}
+        reverse("import_start", args=[job.project.slug, job.pk]), {"preferences": "keep", "action": action, **fields}
     )
 
 
-def imported(user, project, name: str, content: bytes, **fields: str) -> Import:
-    """Upload through the page, then do what the worker does."""
-    response = upload(user, project, name, content, **fields)
+def queued(user, project, name: str, content: bytes, action: str = "import", **fields: str) -> Import:
+    """Upload through the page, and start the draft."""
+    response = upload(user, project, name, content)
     assert response.status_code == 302, response.content.decode()
     job = Import.objects.latest("pk")
+    assert (job.state, job.rows_read) == ("draft", 0)
     assert response.headers["Location"] == reverse("import", args=[project.slug, job.pk])
+    assert start(user, job, action, **fields).status_code == 302
+    job.refresh_from_db()
+    assert (job.state, job.is_dry_run) == ("queued", action == "count")
+    return job
+
+
+def imported(user, project, name: str, content: bytes, action: str = "import", **fields: str) -> Import:
+    """Upload through the page, start it, then do what the worker does."""
+    job = queued(user, project, name, content, action, **fields)
     run_import(job.pk)
     job.refresh_from_db()
     return job
+
+
+def dying_at(function, number: int):
+    """The function, but its call with this number, from 1, never returns."""
+    calls = []
+
+    def dying(*args, **kwargs):
+        calls.append(1)
+        done = function(*args, **kwargs)
+        if len(calls) == number:
+            raise KeyboardInterrupt
+        return done
+
+    return dying
 
 
 def test_an_upload_becomes_prompts_completions_and_tasks(alice, project):
@@ -78,25 +105,17 @@ def test_new_completions_of_a_known_prompt_make_a_new_task(alice, project):
 
 
 def test_an_import_that_was_cut_off_goes_on_after_its_last_batch(alice, project, monkeypatch):
-    monkeypatch.setattr("annotate.services.imports.BATCH_ROWS", 10)
+    monkeypatch.setattr("annotate.services.checking.BATCH_ROWS", 10)
     content = lines(*(row(number) for number in range(25)), {"prompt": ""})
-    upload(alice, project, "rows.jsonl", content)
+    queued(alice, project, "rows.jsonl", content)
     job = jobs.claim(Import, Import.objects.get().pk)
     assert job
 
-    real = shapes.to_row
-    seen = []
-
-    def dying(*args):
-        seen.append(1)
-        if len(seen) == 15:
-            raise KeyboardInterrupt
-        return real(*args)
-
-    monkeypatch.setattr(imports, "to_row", dying)
+    real = imports.add_rows
+    monkeypatch.setattr(imports, "add_rows", dying_at(real, 2))
     with pytest.raises(KeyboardInterrupt):
         read_import(job)
-    monkeypatch.setattr(imports, "to_row", real)
+    monkeypatch.setattr(imports, "add_rows", real)
     job.refresh_from_db()
     assert (job.state, job.rows_read, job.prompts_added) == ("running", 10, 10)
 
@@ -109,7 +128,7 @@ def test_an_import_that_was_cut_off_goes_on_after_its_last_batch(alice, project,
 
 
 def test_a_worker_that_lost_its_lease_writes_nothing(alice, project):
-    upload(alice, project, "rows.jsonl", lines(row(1)))
+    queued(alice, project, "rows.jsonl", lines(row(1)))
     job = jobs.claim(Import, Import.objects.get().pk)
     assert job
     Import.objects.update(lease_until="2000-01-01T00:00Z")
@@ -120,8 +139,8 @@ def test_a_worker_that_lost_its_lease_writes_nothing(alice, project):
 
 
 def test_cancel_stops_a_running_import_and_keeps_what_was_added(alice, project, monkeypatch):
-    monkeypatch.setattr("annotate.services.imports.BATCH_ROWS", 1)
-    upload(alice, project, "rows.jsonl", lines(row(1), row(2), row(3)))
+    monkeypatch.setattr("annotate.services.checking.BATCH_ROWS", 1)
+    queued(alice, project, "rows.jsonl", lines(row(1), row(2), row(3)))
     pk = Import.objects.get().pk
     real = jobs.beat
 
@@ -136,7 +155,7 @@ def test_cancel_stops_a_running_import_and_keeps_what_was_added(alice, project, 
 
 
 def test_cancel_ends_a_queued_import_at_once(alice, project):
-    upload(alice, project, "rows.jsonl", lines(row(1)))
+    queued(alice, project, "rows.jsonl", lines(row(1)))
     pk = Import.objects.get().pk
     signed_in(alice).post(reverse("import_cancel", args=[project.slug, pk]))
     run_import(pk)
@@ -144,7 +163,7 @@ def test_cancel_ends_a_queued_import_at_once(alice, project):
 
 
 def test_a_file_that_left_the_storage_is_named(alice, project):
-    upload(alice, project, "rows.jsonl", lines(row(1)))
+    queued(alice, project, "rows.jsonl", lines(row(1)))
     job = Import.objects.get()
     default_storage.delete(job.file)
     run_import(job.pk)
@@ -157,7 +176,7 @@ def test_a_full_disk_is_named(alice, project, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    upload(alice, project, "rows.jsonl", lines(row(1)))
+    queued(alice, project, "rows.jsonl", lines(row(1)))
     monkeypatch.setattr("django.core.files.storage.FileSystemStorage.open", full)
     run_import(Import.objects.get().pk)
     assert Import.objects.get().error == "The disk is full."
@@ -198,7 +217,7 @@ def test_the_form_refuses_a_file_beyond_the_limit(alice, project, settings):
 
 def test_the_page_shows_progress_while_it_runs_and_refusals_after(alice, project):
     content = lines(row(1), {"prompt": " "}, {"prompt": "<script>", "completions": ["one"], "difficulty": 3})
-    upload(alice, project, "rows.jsonl", content)
+    queued(alice, project, "rows.jsonl", content)
     job = Import.objects.get()
     client = signed_in(alice)
     url = reverse("import", args=[project.slug, job.pk])
@@ -218,7 +237,7 @@ def test_refused_rows_download_as_csv_that_holds_no_formula(alice, project):
     job = imported(alice, project, "rows.csv", b"prompt,completion\n=HYPERLINK(1),\nfine,=1+1\n,=cmd\n")
     response = signed_in(alice).get(reverse("import_refused", args=[project.slug, job.pk]))
     text = response.getvalue().decode()
-    assert text.splitlines()[0] == "line,field,reason,excerpt"
+    assert text.splitlines()[0] == "line,member,field,reason,original"
     assert len(text.splitlines()) == 1 + job.rows_refused
     assert job.rows_refused == RefusedRow.objects.count() > 0
     assert not any(cell.startswith("=") for line in text.splitlines() for cell in line.split(","))
@@ -226,7 +245,7 @@ def test_refused_rows_download_as_csv_that_holds_no_formula(alice, project):
 
 def test_only_the_first_refusals_are_kept_but_all_are_counted(alice, project, monkeypatch):
     monkeypatch.setattr("annotate.services.imports.REFUSED_KEPT", 3)
-    monkeypatch.setattr("annotate.services.imports.BATCH_ROWS", 2)
+    monkeypatch.setattr("annotate.services.checking.BATCH_ROWS", 2)
     job = imported(alice, project, "rows.jsonl", lines(row(1), *({"prompt": ""} for _ in range(7))))
     assert (job.state, job.rows_refused, job.refused.count()) == ("succeeded", 7, 3)
 
@@ -242,8 +261,9 @@ def test_only_admins_import(request, project, person, status):
 
 def test_a_worker_imports_what_the_page_took(worker, alice, project):
     content = gzip.compress(lines(*(row(number) for number in range(50))))
-    assert upload(alice, project, "rows.jsonl.gz", content).status_code == 302
+    upload(alice, project, "rows.jsonl.gz", content)
     job = Import.objects.get()
+    start(alice, job)
     wait_until(lambda: not Import.objects.get().is_active, 30)
     job.refresh_from_db()
     assert (job.state, job.tasks_added) == ("succeeded", 50)
@@ -266,4 +286,4 @@ def test_an_error_inside_copy_is_an_error_of_django(project):
     message = json.dumps([{"role": "user", "content": "Why?"}])
     rows = [(pk, project.pk, message, "same", "", "{}", "{}", timezone.now().isoformat()) for pk in (900_001, 900_002)]
     with pytest.raises(IntegrityError), transaction.atomic():
-        copy_rows(Prompt, PROMPT, rows)
+        copy_rows(Prompt, rows)

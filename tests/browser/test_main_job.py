@@ -96,6 +96,7 @@ def test_rankings_become_a_better_policy_whose_completions_are_ranked_next(
 
     admin.goto("/projects/tides/imports")
     admin.locator('[name="file"]').set_input_files(write_prompts(tmp_path))
+    admin.get_by_role("button", name="Upload", exact=True).click()
     admin.get_by_role("button", name="Import", exact=True).click()
     expect(admin.locator(".badge[data-state=succeeded]").first).to_be_visible(timeout=30_000)
     expect(admin.locator("main")).to_contain_text("prompt")

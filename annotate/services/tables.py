@@ -1,0 +1,201 @@
+"""What a project has of an import's rows, and where new ones go: into its tables, or for a dry run beside them."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+from django.db import connection, models
+
+from annotate.models import (
+    Completion,
+    ImportedRanking,
+    KnownOrder,
+    Project,
+    Prompt,
+    RankedCompletion,
+    Ranking,
+    RankingTask,
+    Source,
+    TaskCompletion,
+)
+
+COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
+    Prompt: ("id", "project_id", "messages", "content_hash", "reference_answer", "metadata", "tags", "created_at"),
+    Completion: ("id", "prompt_id", "source_id", "text", "reasoning", "sampling", "content_hash", "created_at"),
+    RankingTask: (
+        "id", "project_id", "prompt_id", "content_hash", "state", "purpose", "priority", "overlap", "leased", "submitted",
+        "created_at",
+    ),
+    TaskCompletion: ("task_id", "completion_id"),
+    KnownOrder: ("task_id", "ranks", "explanation", "created_at"),
+    Ranking: (
+        "id", "token", "uid", "project_id", "task_id", "annotator_id", "role", "revision", "is_current", "verdict",
+        "reasons", "comment", "seconds", "created_at",
+    ),
+    RankedCompletion: ("ranking_id", "completion_id", "rank", "ratings"),
+    ImportedRanking: ("ranking_id", "job_id", "line", "annotator", "original"),
+}  # fmt: skip
+
+
+@dataclass
+class NewRows:
+    """Rows for the tables, each in the order of COLUMNS; JSON as text."""
+
+    prompts: list[tuple[Any, ...]] = field(default_factory=list)
+    completions: list[tuple[Any, ...]] = field(default_factory=list)
+    tasks: list[tuple[Any, ...]] = field(default_factory=list)
+    pairs: list[tuple[Any, ...]] = field(default_factory=list)
+    known: list[tuple[Any, ...]] = field(default_factory=list)
+    rankings: list[tuple[Any, ...]] = field(default_factory=list)
+    ranked: list[tuple[Any, ...]] = field(default_factory=list)
+    origins: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+class Tables:
+    """A project's own tables."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def sources(self, names: Collection[str]) -> dict[str, int]:
+        """{name: id}; new ones are made."""
+        found = self._sources(names)
+        if len(found) < len(names):
+            Source.objects.bulk_create(
+                (
+                    Source(project=self.project, name=name, kind=Source.Kind.IMPORT)
+                    for name in sorted(set(names) - set(found))
+                ),
+                ignore_conflicts=True,
+            )
+            found = self._sources(names)
+        return found
+
+    def _sources(self, names: Collection[str]) -> dict[str, int]:
+        return dict(Source.objects.filter(project=self.project, name__in=names).values_list("name", "pk"))
+
+    def prompts(self, hashes: Collection[str]) -> dict[str, int]:
+        """{content hash: id}"""
+        rows = Prompt.objects.filter(project=self.project, content_hash__in=hashes)
+        return dict(rows.values_list("content_hash", "pk"))
+
+    def completions(self, prompts: Collection[int]) -> dict[tuple[int, int, str], int]:
+        """{(prompt id, source id, content hash): id} of all that these prompts have."""
+        rows = Completion.objects.filter(prompt_id__in=prompts)
+        return {tuple(key): pk for *key, pk in rows.values_list("prompt_id", "source_id", "content_hash", "pk")}
+
+    def tasks(self, hashes: Collection[str]) -> dict[str, int]:
+        """{content hash: id}"""
+        rows = RankingTask.objects.filter(project=self.project, content_hash__in=hashes)
+        return dict(rows.values_list("content_hash", "pk"))
+
+    def tokens(self, tokens: Collection[UUID]) -> set[UUID]:
+        """Those that rankings have already."""
+        return set(Ranking.objects.filter(token__in=tokens).values_list("token", flat=True))
+
+    def uids(self, uids: Collection[UUID]) -> set[UUID]:
+        """Those that rankings have already, in whatever project."""
+        return set(Ranking.objects.filter(uid__in=uids).values_list("uid", flat=True))
+
+    def next_ids(self, model: type[models.Model], number: int) -> list[int]:
+        """Ids taken from the table's own sequence, so that rows may refer to each other before they are written."""
+        if not number:
+            return []
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
+                [model._meta.db_table, number],
+            )
+            return [row[0] for row in cursor.fetchall()]
+
+    def write(self, new: NewRows) -> None:
+        copy_rows(Prompt, new.prompts)
+        copy_rows(Completion, new.completions)
+        copy_rows(RankingTask, new.tasks)
+        copy_rows(TaskCompletion, new.pairs)
+        copy_rows(KnownOrder, new.known)
+        copy_rows(Ranking, new.rankings)
+        copy_rows(RankedCompletion, new.ranked)
+        copy_rows(ImportedRanking, new.origins)
+
+
+class Shadow(Tables):
+    """The project's tables with what a dry run would have added, which only this connection sees.
+
+    New rows have negative ids. Of each row no more is kept than tells whether it is there, in temporary tables, which
+    Postgres moves to the disk where they outgrow its buffers. Close it at the end.
+    """
+
+    TABLES = {
+        "dry_prompt": "content_hash text PRIMARY KEY, id bigint",
+        "dry_completion": "prompt_id bigint, source_id bigint, content_hash text, id bigint",
+        "dry_task": "content_hash text PRIMARY KEY, id bigint",
+        "dry_ranking": "token uuid PRIMARY KEY",
+    }
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(project)
+        self.ids = count(-1, -1)
+        self.new_sources: dict[str, int] = {}
+        self.close()
+        with connection.cursor() as cursor:
+            for name, columns in self.TABLES.items():
+                cursor.execute(f"CREATE TEMPORARY TABLE {name} ({columns})")
+            cursor.execute("CREATE INDEX ON dry_completion (prompt_id)")
+
+    def close(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TABLE IF EXISTS {', '.join(f'pg_temp.{name}' for name in self.TABLES)}")
+
+    def sources(self, names: Collection[str]) -> dict[str, int]:
+        found = self._sources(names)
+        for name in sorted(set(names) - set(found)):
+            found[name] = self.new_sources.setdefault(name, -1 - len(self.new_sources))
+        return found
+
+    def prompts(self, hashes: Collection[str]) -> dict[str, int]:
+        return super().prompts(hashes) | dict(self._ours("content_hash, id", "dry_prompt", "content_hash", hashes))
+
+    def completions(self, prompts: Collection[int]) -> dict[tuple[int, int, str], int]:
+        ours = self._ours("prompt_id, source_id, content_hash, id", "dry_completion", "prompt_id", prompts)
+        return super().completions(prompts) | {tuple(key): pk for *key, pk in ours}
+
+    def tasks(self, hashes: Collection[str]) -> dict[str, int]:
+        return super().tasks(hashes) | dict(self._ours("content_hash, id", "dry_task", "content_hash", hashes))
+
+    def tokens(self, tokens: Collection[UUID]) -> set[UUID]:
+        return super().tokens(tokens) | {row[0] for row in self._ours("token", "dry_ranking", "token", tokens)}
+
+    def uids(self, uids: Collection[UUID]) -> set[UUID]:
+        return set()
+
+    def _ours(self, columns: str, table: str, key: str, values: Collection[Any]) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT {columns} FROM {table} WHERE {key} = ANY(%s)", [list(values)])  # noqa: S608
+            return cursor.fetchall()
+
+    def next_ids(self, model: type[models.Model], number: int) -> list[int]:
+        return [next(self.ids) for _number in range(number)]
+
+    def write(self, new: NewRows) -> None:
+        _copy("dry_prompt", ("id", "content_hash"), ((row[0], row[3]) for row in new.prompts))
+        columns = ("id", "prompt_id", "source_id", "content_hash")
+        _copy("dry_completion", columns, ((*row[:3], row[6]) for row in new.completions))
+        _copy("dry_task", ("id", "content_hash"), ((row[0], row[3]) for row in new.tasks))
+        _copy("dry_ranking", ("token",), ((row[1],) for row in new.rankings))
+
+
+def copy_rows(model: type[models.Model], rows: Sequence[Sequence[Any]]) -> None:
+    """COPY rows into the model's table, each in the order of COLUMNS. JSON comes as text."""
+    if rows:
+        _copy(model._meta.db_table, COLUMNS[model], rows)
+
+
+def _copy(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    command = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    # Django wraps the errors of execute() as its own, but not those of copy().
+    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(command) as copy:
+        for row in rows:
+            copy.write_row(row)
