@@ -19,7 +19,6 @@ from .wire import Caller, Request, Response, encode
 
 # The request cannot have reached the server.
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
-PIECE = 1 << 18
 
 
 class Session(Caller):
@@ -140,7 +139,7 @@ class SyncSession(Session):
                     head = _head(response)
                     if response.status_code not in (200, 206):
                         return _head(response, response.read())
-                    for piece in response.iter_raw(PIECE):
+                    for piece in response.iter_raw():
                         fetch.receive(head, piece)
                     return head
             except httpx2.RequestError as error:
@@ -215,7 +214,7 @@ class AsyncSession(Session):
                     head = _head(response)
                     if response.status_code not in (200, 206):
                         return _head(response, await response.aread())
-                    async for piece in response.aiter_raw(PIECE):
+                    async for piece in response.aiter_raw():
                         await anyio.to_thread.run_sync(fetch.receive, head, piece)
                     return head
             except httpx2.RequestError as error:
