@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from django.conf import settings
+from django.core.files.storage import default_storage
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
 from annotate.formats.exporting import Export, export_name, is_weighted, stream_export
 from annotate.models import DatasetVersion
+from annotate.services.datasets import FILES
 
 logger = logging.getLogger("podium.downloads")
 
@@ -45,6 +47,11 @@ def download_export(request: HttpRequest, version: DatasetVersion, export: Expor
     response["Accept-Ranges"] = "bytes"
     response["Cache-Control"] = "private, no-cache"
     return response
+
+
+def has_files(version: DatasetVersion) -> bool:
+    """Whether there is anything to export."""
+    return all(default_storage.exists(f"{version.folder}/{file}") for file in FILES)
 
 
 def trim_exports(limit: int | None = None) -> int:

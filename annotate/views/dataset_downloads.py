@@ -2,26 +2,20 @@
 
 from typing import Any
 
-from django.core.files.storage import default_storage
 from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.downloads import download_export
+from annotate.downloads import download_export, has_files
 from annotate.formats.exporting import FORMATS, SHAPES, SPLITS, Export, InvalidExport, loading_lines
 from annotate.models import DatasetVersion
-from annotate.services.datasets import FILES
 
 
 def downloads(version: DatasetVersion) -> dict[str, Any]:
     """What templates/annotate/parts/dataset_downloads.html shows."""
     return {"shapes": [_shape(version, shape) for shape in SHAPES], "splits": SPLITS, "formats": FORMATS}
-
-
-def has_files(version: DatasetVersion) -> bool:
-    return all(default_storage.exists(f"{version.folder}/{file}") for file in FILES)
 
 
 def _shape(version: DatasetVersion, shape: str) -> dict[str, Any]:

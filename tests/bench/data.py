@@ -173,6 +173,12 @@ def measure_export(project: Project, folder: Path) -> list[Figure]:
             "× its time, build included",
             cursor,
         ),
+        Figure.from_rounds(
+            "export_only_ratio_to_cursor",
+            [ours / floor for ours, floor in zip(exports, bare, strict=True)],
+            "× its time, of a version that is there",
+            cursor,
+        ),
         Figure("export_peak_mb", max(peaks), "MB", "", f"build {build_peak:.0f}, export {max(peaks[1:]):.0f}"),
     ]
 

@@ -83,7 +83,7 @@ class ForkServer:
         self.server: subprocess.Popen[bytes] | None = None
 
     def start(self, method: str, run: Path, environment: dict[str, str], log: Path, *before: str) -> Forked:
-        """`before` are arguments of the command line that come before the run's folder."""
+        """`method` may be the path of a script, too. `before` are arguments of the command line that come before the run's folder."""
         if self.server is None:
             # It inherits nothing of the session but a pipe, whose end tells it that the tests are over.
             self.server = subprocess.Popen(
@@ -155,7 +155,10 @@ def become(connection: socket.socket, method: str, arguments: list[str], environ
             os.dup2(source, target)
         os.environ.update(environment)
         sys.argv = [method, *arguments]
-        runpy.run_module(f"training.recipes.{method}", run_name="__main__")
+        if method.endswith(".py"):
+            runpy.run_path(method, run_name="__main__")
+        else:
+            runpy.run_module(f"training.recipes.{method}", run_name="__main__")
         code = 0
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else (1 if leaving.code else 0)
