@@ -1,7 +1,5 @@
 """The rows of an import's file, read and checked, in batches that are written together."""
 
-import contextlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,14 +10,15 @@ from django.utils.translation import gettext as _
 
 from annotate.formats.errors import FileError, RowError, UnknownColumns, printable
 from annotate.formats.mapping import Mapping
-from annotate.formats.reading import Record, open_records
+from annotate.formats.reading import open_records
+from annotate.formats.records import Record
 from annotate.formats.shapes import Row, to_row
 from annotate.models import Import, Project, RefusedRow, Source
 from annotate.numbers import grouped
 
 try:
     from annotate.formats.public import SHAPES, detect
-except ModuleNotFoundError:
+except ImportError:
     SHAPES: dict[str, Any] = {}
 
     def detect(values: Any) -> Any:
@@ -192,9 +191,4 @@ def _unknown(error: UnknownColumns) -> str:
 
 
 def refuse(one: Record, error: RowError) -> Refusal:
-    original = one.excerpt
-    if not one.problem:
-        # What is nested too deeply to be written down is refused for that very reason.
-        with contextlib.suppress(RecursionError, ValueError):
-            original = json.dumps(one.value, ensure_ascii=False, default=str)
-    return Refusal(one.line, getattr(one, "member", ""), error.field, error.reason, original)
+    return Refusal(one.line, one.member, error.field, error.reason, one.original)

@@ -10,7 +10,8 @@ from django.utils.translation import gettext as _
 
 from annotate.formats.errors import FileError, RowError
 from annotate.formats.mapping import Mapping
-from annotate.formats.reading import Record, open_records
+from annotate.formats.reading import open_records
+from annotate.formats.records import Record
 from annotate.formats.shapes import Row
 from annotate.models import Import
 
@@ -71,7 +72,7 @@ def _first(stream: BinaryIO, name: str, preview: Preview) -> Iterator[Record]:
     try:
         for one in islice(records, SHAPE_ROWS):
             yield one
-            size += len(str(one.value))
+            size += len(one.original)
             if size > CHARACTERS:
                 return
     except FileError as error:
