@@ -10,10 +10,13 @@ from ninja.parser import Parser
 from annotate.api.datasets import router as datasets
 from annotate.api.errors import Problem, add_error_handlers, describe_fault, problem_response
 from annotate.api.exports import router as exports
+from annotate.api.imports import router as imports
 from annotate.api.projects import router as projects
 from annotate.api.prompts import router as prompts
 from annotate.api.rankings import router as rankings
+from annotate.api.versions import router as versions
 from training.api.evaluations import router as evaluations
+from training.api.lineage import router as lineage
 from training.api.pipelines import router as pipelines
 from training.api.replies import router as replies
 from training.api.runs import router as runs
@@ -46,5 +49,5 @@ api = DescribedAPI(
 )
 add_error_handlers(api)
 api.add_exception_handler(Exception, lambda request, error: problem_response(describe_fault(error, status_of(error))))
-for router in (projects, prompts, rankings, evaluations, datasets, exports, runs, replies, pipelines):
+for router in (projects, prompts, rankings, imports, evaluations, datasets, versions, lineage, exports, runs, replies, pipelines):
     api.add_router("", router)
