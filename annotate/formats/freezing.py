@@ -1,22 +1,30 @@
-"""Write a project's rankings and demonstrations to Parquet: streamed, whole, the same bytes for the same input."""
+"""Write a project's rankings and demonstrations to Parquet: streamed, whole, the same bytes for the same content.
+
+The bytes depend on no id of the database, on no order in which rows came, and not on how many are read at once.
+"""
 
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from django.db import connection
+from django.db import Error, connection
 
 from annotate import jobs
-from annotate.models import DatasetVersion, split_of
-from annotate.services.weights import reliability_weights, weight_of
+from annotate.models import DatasetVersion
+from annotate.services.weights import reliability_weights
 
-from .selection import DETAILS, DROPPED, IDEAL, KEPT, RANKED, WRITTEN
+from .assembling import Assembler, read_ranges
+from .rows import DEMONSTRATIONS, MADE, RANKINGS
+from .selection import PSEUDONYM, WHICH_WRITTEN, WRITTEN, drop_tables, select
 
 if TYPE_CHECKING:
     from annotate.services.datasets import Filters
@@ -29,98 +37,116 @@ COUNTS = (
     "train_pairs", "test_pairs", "train_best", "test_best", "train_demonstrations", "test_demonstrations",
     "decisions", "ideal_on_top",
 )  # fmt: skip
-# What is taken of millions of rankings is found by one statement, during which nothing can beat.
+# What is taken of millions of rankings is found by a few statements, during which nothing can beat.
 CHOOSING = timedelta(minutes=10)
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-COMPLETION = pa.struct([("completion", pa.string()), ("reasoning", pa.string()), ("source", pa.string())])
-RATINGS = pa.list_(pa.struct([("criterion", pa.string()), ("rating", pa.int32())]))
-TIME = pa.timestamp("us", tz="UTC")
-RANKINGS = pa.schema(
-    [
-        ("ranking", pa.string()),
-        ("prompt_id", pa.string()),
-        ("prompt", MESSAGES),
-        ("completions", pa.list_(COMPLETION)),
-        ("ranks", pa.list_(pa.int32())),
-        ("ratings", pa.list_(RATINGS)),
-        ("verdict", pa.string()),
-        ("annotator", pa.string()),
-        ("role", pa.string()),
-        ("weight", pa.float64()),
-        ("reasons", pa.list_(pa.string())),
-        ("comment", pa.string()),
-        ("seconds", pa.float64()),
-        ("created", TIME),
-        ("split", pa.string()),
-    ]
-)
-DEMONSTRATIONS = pa.schema(
-    [
-        ("demonstration", pa.string()),
-        ("prompt_id", pa.string()),
-        ("prompt", MESSAGES),
-        ("completion", pa.string()),
-        ("reasoning", pa.string()),
-        ("annotator", pa.string()),
-        ("created", TIME),
-        ("split", pa.string()),
-    ]
-)
-# Examples that something else made say where each comes from, as JSON.
-MADE = DEMONSTRATIONS.append(pa.field("provenance", pa.string()))
+BEAT_SECONDS = 2
+IDEAL_ANSWERS = f"""
+    SELECT c.content_hash, p.content_hash, p.messages::text, c.text, c.reasoning,
+        {PSEUDONYM.format(project="d.project_id", person="d.author_id")}, d.created_at, one.is_test,
+        octet_length(p.messages::text) + octet_length(c.text) + octet_length(c.reasoning)
+    {WRITTEN} JOIN podium_prompt one ON one.prompt_id = p.id AND one.dropped_by IS NULL
+    WHERE {WHICH_WRITTEN}
+    ORDER BY p.content_hash COLLATE "C", c.content_hash COLLATE "C", d.created_at,
+        {PSEUDONYM.format(project="d.project_id", person="d.author_id")} COLLATE "C"
+"""
 
 
-class Ranked(NamedTuple):
-    rank: int
-    text: str
-    reasoning: str
-    source: str
-    ratings: list[tuple[str, int]]
+class Frozen(NamedTuple):
+    """`DatasetVersion.counts` and `.statistics`."""
+
+    counts: dict[str, Any]
+    statistics: dict[str, Any]
 
 
-def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> dict[str, Any]:
-    """Write rankings.parquet and demonstrations.parquet into `folder` and return the version's counts.
+def freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> Frozen:
+    """Write rankings.parquet and demonstrations.parquet into `folder`.
 
-    Beats the version's lease after each row group, hence raises Fenced and Cancelled.
+    Beats the version's lease, hence raises Fenced and Cancelled.
     """
-    values: dict[str, Any] = {
-        "project": version.project_id,
-        "as_of": version.as_of,
-        "since": filters.since or "-infinity",
-        "until": filters.until or "infinity",
-        "exclude_annotators": list(filters.exclude_annotators),
-        "min_seconds": filters.min_seconds,
-        "exclude_all_bad": filters.exclude_all_bad,
-        "tags": list(filters.tags),
-        "min_rankings": filters.min_rankings,
-        "decisions": filters.decisions,
-        "ideal_on_top": filters.ideal_on_top,
-        "known_tasks": filters.known_tasks,
-    }
+    try:
+        return _freeze(version, filters, folder)
+    finally:
+        # A connection that is lost takes its temporary tables along.
+        with suppress(Error):
+            drop_tables()
+
+
+def _freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> Frozen:
     jobs.beat(version, lease=CHOOSING)
     weights = reliability_weights(version) if filters.weights == "reliability" else None
-    jobs.beat(version, lease=CHOOSING)
-    with connection.cursor() as cursor:
-        cursor.execute(DROPPED, values)
-        dropped = dict(cursor.fetchall())
-    total = dropped.pop("", 0)
+    selection = select(version, filters, _beat_now_and_then(version))
     counts: Counter[str] = Counter()
-    has_turns = False
-    with _writer(folder / "rankings.parquet", RANKINGS) as writer:
-        for ids in _chunks(KEPT, values, ahead=CHUNK):
-            columns = _rankings([pk for pk, _size in ids], version, filters, weights, counts)
-            has_turns = has_turns or any(len(prompt) > 1 for prompt in columns["prompt"])
-            writer.write_table(_rankings_table(columns))
-            share = counts["rankings"] / max(total, 1)
-            jobs.beat(version, progress=min(share, 0.99), progress_note=f"{counts['rankings']} / {total}")
+    assembler = Assembler(version, filters, weights, counts)
+    with _writer(folder / "rankings.parquet", RANKINGS) as writer, ThreadPoolExecutor(1) as thread:
+        groups = _RowGroups(writer, thread)
+        for first, last in read_ranges(selection.left):
+            groups.add(*assembler.read(first, last))
+            share = counts["rankings"] / max(selection.left, 1)
+            note = f"{counts['rankings']} / {selection.left}"
+            jobs.beat(version, progress=min(share, 0.99), progress_note=note)
+        groups.end()
+        groups.finish()
+    has_turns = assembler.has_turns
     with _writer(folder / "demonstrations.parquet", DEMONSTRATIONS) as writer:
-        for rows in _chunks(WRITTEN, values, ahead=20):
-            columns = _demonstrations(rows, version.test_fraction, counts)
+        for rows in _chunks(IDEAL_ANSWERS, selection.values, ahead=20):
+            columns = _demonstrations(rows, counts)
             has_turns = has_turns or any(len(prompt) > 1 for prompt in columns["prompt"])
             writer.write_table(pa.table(columns, schema=DEMONSTRATIONS))
             jobs.beat(version)
     chosen = {} if weights is None else {"weights": weights}
-    return {**{name: counts[name] for name in COUNTS}, "has_turns": has_turns, "dropped": dropped, **chosen}
+    return Frozen(
+        {**{name: counts[name] for name in COUNTS}, "has_turns": has_turns, **selection.json(), **chosen},
+        assembler.statistics.json(selection.languages),
+    )
+
+
+def _beat_now_and_then(version: DatasetVersion) -> Callable[[], None]:
+    jobs.beat(version, lease=CHOOSING)
+    last = monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        if monotonic() - last > BEAT_SECONDS:
+            jobs.beat(version, lease=CHOOSING)
+            last = monotonic()
+
+    return beat
+
+
+class _RowGroups:
+    """Writes rows in groups whose bounds follow from the rows alone."""
+
+    def __init__(self, writer: pq.ParquetWriter, thread: Executor) -> None:
+        self.writer, self.thread = writer, thread
+        self.writing: Future[None] | None = None
+        self.waiting: list[pa.Table] = []
+        self.rows = self.bytes = 0
+
+    def add(self, table: pa.Table, sizes: list[int]) -> None:
+        start = 0
+        for place, size in enumerate(sizes):
+            if self.rows and (self.rows == CHUNK or self.bytes + size > CHUNK_BYTES):
+                self.waiting.append(table.slice(start, place - start))
+                self.end()
+                start = place
+            self.rows += 1
+            self.bytes += size
+        self.waiting.append(table.slice(start))
+
+    def end(self) -> None:
+        """Write what is waiting, in the background: the database is asked for the next rows meanwhile."""
+        self.finish()
+        if self.rows:
+            # In one piece, because the bounds of pieces would be bounds of pages.
+            table = pa.concat_tables(self.waiting).combine_chunks()
+            self.writing = self.thread.submit(self.writer.write_table, table)
+        self.waiting, self.rows, self.bytes = [], 0, 0
+
+    def finish(self) -> None:
+        """Wait until it is written. Raises what writing raised."""
+        if self.writing:
+            self.writing.result()
+        self.writing = None
 
 
 def freeze_examples(
@@ -187,113 +213,10 @@ def _chunks(sql: str, values: dict[str, Any], *, ahead: int) -> Iterator[list[An
             yield chunk
 
 
-def _rankings(
-    ids: list[int],
-    version: DatasetVersion,
-    filters: "Filters",
-    weights: dict[str, float] | None,
-    counts: Counter[str],
-) -> dict[str, list[Any]]:
-    with connection.cursor() as cursor:
-        cursor.execute(RANKED, [ids])
-        ranked: dict[int, list[Ranked]] = {pk: [] for pk in ids}
-        for pk, rank, text, reasoning, source, ratings in cursor.fetchall():
-            ranked[pk].append(Ranked(rank, text, reasoning, source, sorted(json.loads(ratings).items())))
-        ideal: dict[int, Ranked] = {}
-        if filters.ideal_on_top:
-            cursor.execute(IDEAL, {"rankings": ids, "as_of": version.as_of})
-            ideal = {pk: Ranked(1, text, reasoning, source, []) for pk, text, reasoning, source in cursor.fetchall()}
-        cursor.execute(DETAILS, [ids])
-        details = cursor.fetchall()
-    columns: dict[str, list[Any]] = {name: [] for name in RANKINGS.names}
-    for pk, uid, prompt_hash, messages, verdict, annotator, role, reasons, comment, seconds, created in details:
-        split = split_of(prompt_hash, version.test_fraction)
-        whole = ranked[pk]
-        if verdict == "all_bad":
-            whole = [one._replace(rank=1) for one in whole]
-        if pk in ideal:
-            # Nothing was good, but now there is something better.
-            whole, verdict = _with_ideal(whole, ideal[pk]), "ranked"
-            counts["ideal_on_top"] += 1
-        ranks = [one.rank for one in whole]
-        _count(counts, verdict, ranks, split)
-        counts["decisions"] += role == "adjudicator"
-        values = (
-            uid.hex,
-            prompt_hash,
-            json.loads(messages),
-            whole,
-            ranks,
-            [[{"criterion": name, "rating": rating} for name, rating in one.ratings] for one in whole],
-            verdict,
-            annotator,
-            role,
-            weight_of(annotator, role, weights),
-            reasons,
-            comment,
-            seconds,
-            created,
-            split,
-        )
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
-    return columns
-
-
-def _with_ideal(ranked: list[Ranked], ideal: Ranked) -> list[Ranked]:
-    """The ideal answer takes the first place alone, the others move down; an answer that reads the same becomes it."""
-    same = [one for one in ranked if (one.text, one.reasoning) == (ideal.text, ideal.reasoning)]
-    others = [one for one in ranked if one not in same]
-    used = sorted({one.rank for one in others})
-    moved = [one._replace(rank=used.index(one.rank) + 2) for one in others]
-    return [*moved, (same[0] if same else ideal)._replace(rank=1)]
-
-
-def _count(counts: Counter[str], verdict: str, ranks: list[int], split: str) -> None:
-    counts["rankings"] += 1
-    counts[split] += 1
-    counts[verdict] += 1
-    if verdict == "all_bad":
-        return
-    all_pairs = len(ranks) * (len(ranks) - 1) // 2
-    ties = sum(count * (count - 1) // 2 for count in Counter(ranks).values())
-    counts["pairs"] += all_pairs - ties
-    counts[f"{split}_pairs"] += all_pairs - ties
-    counts["ties"] += ties
-    counts[f"{split}_best"] += all_pairs > ties
-
-
-def _rankings_table(columns: dict[str, list[Any]]) -> pa.Table:
-    """Lists of structs go through flat arrays, many times faster than row by row."""
-    prompts = columns["prompt"]
-    completions = columns["completions"]
-    arrays = {
-        "prompt": _nested(
-            prompts,
-            MESSAGES,
-            [[message[key] for prompt in prompts for message in prompt] for key in ("role", "content")],
-        ),
-        "completions": _nested(
-            completions,
-            RANKINGS.field("completions").type,
-            [[one[index] for ranking in completions for one in ranking] for index in (1, 2, 3)],
-        ),
-    }
-    return pa.table({**columns, **arrays}, schema=RANKINGS)
-
-
-def _nested(rows: list[Any], kind: pa.ListType, values: list[list[str]]) -> pa.Array:
-    offsets = [0]
-    for row in rows:
-        offsets.append(offsets[-1] + len(row))
-    flat = pa.StructArray.from_arrays([pa.array(one, pa.string()) for one in values], fields=list(kind.value_type))
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat, type=kind)
-
-
-def _demonstrations(rows: list[Any], test_fraction: float, counts: Counter[str]) -> dict[str, list[Any]]:
+def _demonstrations(rows: list[Any], counts: Counter[str]) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {name: [] for name in DEMONSTRATIONS.names}
-    for digest, prompt_hash, messages, text, reasoning, annotator, created, _size in rows:
-        split = split_of(prompt_hash, test_fraction)
+    for digest, prompt_hash, messages, text, reasoning, annotator, created, is_test, _size in rows:
+        split = "test" if is_test else "train"
         counts["demonstrations"] += 1
         counts[f"{split}_demonstrations"] += 1
         values = (digest, prompt_hash, json.loads(messages), text, reasoning, annotator, created, split)

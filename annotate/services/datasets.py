@@ -199,11 +199,11 @@ def build_version(version: DatasetVersion) -> None:
         os.makedirs(settings.MEDIA_ROOT, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=settings.MEDIA_ROOT, prefix=".dataset-") as name:
             folder = Path(name)
-            counts = freeze(version, Filters.from_json(version.filters), folder)
+            counts, statistics = freeze(version, Filters.from_json(version.filters), folder)
             if not counts["rankings"] and not counts["demonstrations"]:
                 raise NothingToFreeze(counts["dropped"])
             content_hash, size = _store_files(folder)
-        changes = {"content_hash": content_hash, "counts": counts, "size": size}
+        changes = {"content_hash": content_hash, "counts": counts, "statistics": statistics, "size": size}
         _end(version, DatasetVersion.State.SUCCEEDED, **changes)
     except jobs.Fenced:
         logger.warning("dataset version %s was taken over by another worker", version.pk)

@@ -37,16 +37,23 @@ def test_a_version_holds_each_ranking_whole(project, bob, storage):
     assert (version.state, version.error, version.number) == ("succeeded", "", 1)
     (row,) = rankings_of(version, storage)
     pseudonym = Membership.objects.get(user=bob).pseudonym
+    # In the order of their content, which tells nothing of when they came.
+    stored = list(task.completions.order_by("content_hash"))
+    numbers = [int(completion.text.removesuffix(".")[-1]) for completion in stored]
+    assert sorted(numbers) == [1, 2, 3, 4]
     assert row == {
         "ranking": ranking.uid.hex,
         "prompt_id": task.prompt.content_hash,
         "prompt": [{"role": "user", "content": "Why is the sky blue?"}],
         "completions": [
             {"completion": f"Why is the sky blue? Answer {number}.", "reasoning": "", "source": "imported"}
-            for number in range(1, 5)
+            for number in numbers
         ],
-        "ranks": [2, 1, 3, 2],
-        "ratings": [[], [{"criterion": "Clarity", "rating": 2}, {"criterion": "Quality", "rating": 5}], [], []],
+        "ranks": [[2, 1, 3, 2][number - 1] for number in numbers],
+        "ratings": [
+            [{"criterion": "Clarity", "rating": 2}, {"criterion": "Quality", "rating": 5}] if number == 2 else []
+            for number in numbers
+        ],
         "verdict": "ranked",
         "annotator": pseudonym,
         "role": "annotator",
