@@ -77,7 +77,7 @@ def _elements(chunks: Iterator[bytes]) -> Iterator[bytes]:
     """
     held = b""
     start = at = depth = 0
-    in_string = is_open = is_closed = False
+    in_string = in_scalar = is_open = is_closed = False
     cut: Cut | None = None
     broken: FileError | None = None
     while True:
@@ -96,6 +96,9 @@ def _elements(chunks: Iterator[bytes]) -> Iterator[bytes]:
         while at < len(held) and not is_closed:
             if in_string:
                 at, in_string = _behind_string(held, at)
+            elif in_scalar:
+                at = SCALAR.match(held, at).end()  # type: ignore[union-attr]
+                in_scalar = at == len(held)
             elif depth:
                 found = STRUCTURE.search(held, at)
                 at = found.end() if found else len(held)
@@ -110,12 +113,10 @@ def _elements(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 is_closed = held[at] == CLOSING
                 in_string = held[at] == QUOTE
                 depth = int(held[at] in b"{[")
+                in_scalar = not (is_closed or in_string or depth)
+                start += is_closed
                 at += 1
-                if is_closed or in_string or depth:
-                    start += is_closed
-                    continue
-                at = SCALAR.match(held, at).end()  # type: ignore[union-attr]
-            if depth or in_string:
+            if depth or in_string or in_scalar or is_closed:
                 continue
             yield Cut(held[start : start + HEAD]) if at - start > MAX_LINE else (held[start:at] if cut is None else cut)
             cut = None

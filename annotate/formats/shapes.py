@@ -15,6 +15,7 @@ from .checks import NUL_ESCAPE, checked_json, checked_name, checked_text
 from .errors import MAX_EXPLANATION, MAX_TEXT, RowError, UnknownColumns
 from .given import GivenRanking, given_rankings
 from .mapping import Mapping
+from .public import SHAPES
 from .renaming import renamed
 
 __all__ = ["NUL_ESCAPE", "Answer", "GivenRanking", "Known", "Row", "to_row"]
@@ -70,19 +71,22 @@ class Row:
 
 
 def to_row(value: dict[str, Any], mapping: Mapping, default_source: str = "imported") -> Row:
-    """Check one row as it stands in the file: its columns are renamed as `mapping` says, and its shape is made out.
+    """Check one row as it stands in the file: columns are renamed and a public shape is adapted as `mapping` says.
 
     RowError names the field, by the file's own name for it, and the reason.
     """
-    rest, names = renamed(value, mapping)
+    shape = SHAPES.get(mapping.shape)
+    rest, names = shape.adapted(value, mapping) if shape else renamed(value, mapping)
     try:
-        return _row(rest, default_source)
+        row = _row(rest, default_source)
     except RowError as error:
         found = next((name for name in names if error.field == name or error.field.startswith(f"{name}.")), None)
         if found is None:
             raise
         error.field = names[found] + error.field.removeprefix(found)
         raise
+    row.shape = shape.name if shape and shape.name != "podium" else row.shape
+    return row
 
 
 def _row(rest: dict[str, Any], default_source: str) -> Row:
