@@ -63,6 +63,11 @@ SENTENCES: dict[str, Any] = {
     "trigger.paused": gettext_lazy("%(actor)s paused a trigger (%(when)s) of the pipeline “%(name)s”."),
     "trigger.resumed": gettext_lazy("%(actor)s let a trigger (%(when)s) of the pipeline “%(name)s” work again."),
     "trigger.deleted": gettext_lazy("%(actor)s deleted a trigger (%(when)s) of the pipeline “%(name)s”."),
+    "webhook.added": gettext_lazy("%(actor)s added a webhook to %(host)s."),
+    "webhook.changed": gettext_lazy("%(actor)s changed the webhook to %(host)s."),
+    "webhook.paused": gettext_lazy("%(actor)s paused the webhook to %(host)s."),
+    "webhook.resumed": gettext_lazy("%(actor)s let the webhook to %(host)s be told again."),
+    "webhook.removed": gettext_lazy("%(actor)s removed the webhook to %(host)s."),
     "checkpoint.added": gettext_lazy("%(actor)s added the checkpoint “%(name)s”."),
     "checkpoint.promoted": gettext_lazy("%(actor)s promoted the checkpoint “%(name)s”."),
 }

@@ -19,12 +19,14 @@ from annotate.views import (
     my_rankings,
     projects,
     prompts,
+    publications,
     quality,
     quality_tasks,
     ranking,
     settings,
     tasks,
     tokens,
+    webhooks,
 )
 
 P = "projects/<slug:slug>/"
@@ -42,6 +44,10 @@ urlpatterns: list[URLPattern] = [
     path(P + "settings/state", settings.project_state, name="project_state"),
     path(P + "audit", audit.audit, name="audit"),
     path(P + "audit.csv", audit.audit_csv, name="audit_csv"),
+    path(P + "webhooks", webhooks.webhooks, name="webhooks"),
+    path(P + "webhooks/<int:pk>", webhooks.webhook, name="webhook"),
+    path(P + "webhooks/<int:pk>/act", webhooks.webhook_act, name="webhook_act"),
+    path(P + "deliveries/<int:pk>/resend", webhooks.delivery_resend, name="delivery_resend"),
     path(P + "members", members.project_members, name="project_members"),
     path(P + "members/<int:pk>", members.project_member, name="project_member"),
     path(P + "invitations", invitations.invitation_create, name="invitation_create"),
@@ -99,5 +105,10 @@ urlpatterns: list[URLPattern] = [
     path(P + "datasets/<int:number>/diff/<int:other>", dataset_diff.dataset_diff, name="dataset_diff"),
     path(P + "datasets/<int:number>/diff/<int:other>/rows", dataset_diff.dataset_diff_rows, name="dataset_diff_rows"),
     path(P + "datasets/<int:number>/download", dataset_downloads.dataset_download, name="dataset_download"),
+    path(P + "datasets/<int:number>/publish", publications.dataset_publish, name="dataset_publish"),
+    path(
+        P + "datasets/<int:number>/publications", publications.dataset_publications, name="dataset_publications"
+    ),
+    path(P + "publications/<int:pk>/cancel", publications.publication_cancel, name="publication_cancel"),
     path(P + "datasets/<int:number>/cancel", datasets.dataset_cancel, name="dataset_cancel"),
 ]

@@ -14,6 +14,7 @@ from annotate.api.imports import router as imports
 from annotate.api.projects import router as projects
 from annotate.api.prompts import router as prompts
 from annotate.api.rankings import router as rankings
+from annotate.api.webhooks import router as webhooks
 from annotate.api.versions import router as versions
 from training.api.evaluations import router as evaluations
 from training.api.lineage import router as lineage
@@ -49,5 +50,5 @@ api = DescribedAPI(
 )
 add_error_handlers(api)
 api.add_exception_handler(Exception, lambda request, error: problem_response(describe_fault(error, status_of(error))))
-for router in (projects, prompts, rankings, imports, evaluations, datasets, versions, lineage, exports, runs, replies, pipelines):
+for router in (projects, prompts, rankings, imports, evaluations, datasets, versions, lineage, exports, runs, replies, pipelines, webhooks):
     api.add_router("", router)

@@ -5,6 +5,7 @@ from django.urls import get_resolver, reverse
 
 from annotate.models import DatasetVersion, Demonstration, Flag, Import, Invitation, Membership, Source
 from annotate.services.tokens import create_token
+from annotate.services.webhooks import add_webhook, send_test
 from tests.annotate.known_orders import make_known
 from tests.conftest import make_task, signed_in
 from training.models import Checkpoint, Pipeline, PipelineRun, Run, RunInput, Trigger
@@ -40,6 +41,7 @@ MAY = {
             "flag_settle",
         ),
         *("invitation_create", "invitation_revoke", "audit", "audit_csv"),
+        *("webhooks", "webhook", "webhook_act", "delivery_resend"),
         *("known_tasks", "known_task_add", "known_task", "member_pause"),
         *("imports", "import", "import_refused", "import_cancel"),
         *("import_preview", "import_start", "import_discard", "import_refused_lines"),
@@ -84,6 +86,7 @@ def address(name, project, bob):
         project=project, number=1, tag="first", as_of=project.created_at, created_by=bob
     )
     signed_in(bob).get(reverse("rank", args=[project.slug]))
+    webhook = add_webhook(project=project, user=bob, url="https://example.org", events=["run.ended"])[0]
     rows = {
         "rank": bob.assignments.get(),
         "project": Membership.objects.get(user=bob),
@@ -97,6 +100,8 @@ def address(name, project, bob):
         ),
         "import": Import.objects.create(project=project, created_by=bob, file_name="a.jsonl", file="imports/a"),
         "run": run,
+        "webhook": webhook,
+        "delivery": send_test(webhook=webhook),
         "checkpoint": checkpoint,
         "pipeline": pipeline,
         "trigger": Trigger.objects.create(pipeline=pipeline, kind="rankings", rankings=10, created_by=bob),

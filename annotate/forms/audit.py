@@ -17,7 +17,7 @@ KINDS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "rankings": (gettext_lazy("Rankings"), (RANKINGS,)),
     "tasks": (gettext_lazy("Tasks, flags and known orders"), ("task.", "tasks.", "known.")),
     "people": (gettext_lazy("People, links and tokens"), ("member.", "invitation.", "token.")),
-    "settings": (gettext_lazy("Settings"), ("settings.", "project.")),
+    "settings": (gettext_lazy("Settings and webhooks"), ("settings.", "project.", "webhook.")),
     "data": (gettext_lazy("Imports, datasets and ideal answers"), ("import.", "dataset.", "demonstration.")),
     "models": (
         gettext_lazy("Runs, pipelines and checkpoints"),
@@ -37,6 +37,7 @@ TARGETS = {
     "demonstration": gettext_lazy("Ideal answer"),
     "invitation": gettext_lazy("Link"),
     "token": gettext_lazy("Token"),
+    "webhook": gettext_lazy("Webhook"),
 }
 
 

@@ -28,7 +28,7 @@ from annotate.models import Delivery, Webhook
 from annotate.outgoing import Answer, post
 
 from .assignments import Refused
-from .webhooks import pause_webhook, signing_secrets
+from .webhooks import host_of, pause_webhook, signing_secrets
 
 logger = logging.getLogger("podium.webhooks")
 
@@ -211,7 +211,7 @@ def _tell(webhook: Webhook) -> None:
     emails = [person.email for person in people if person.email]
     subject = f"Podium: a webhook of {webhook.project.name} is paused"
     text = (
-        f"Podium could not deliver events to {webhook.url} since {webhook.failing_since:%Y-%m-%d %H:%M} UTC, and tells it nothing "
+        f"Podium could not deliver events to {host_of(webhook)} since {webhook.failing_since:%Y-%m-%d %H:%M} UTC, and tells it nothing "
         "any more.\n\nSee the log on the webhook's page in the project's settings. When the receiver works again, resume the webhook "
         "there: what waited is sent at once, what happened in the meantime is not."
     )

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -31,6 +31,7 @@ Event = Webhook.Event
 TEST = "webhook.test"
 MOST = 20
 BOTH_SIGN = timedelta(hours=24)
+REPEATED_WITHIN = timedelta(minutes=1)
 # Rankings come by the second: nobody who ranks waits for the broker, and the next round, seconds later, tells many at once.
 UNHURRIED = {Event.RANKING_SUBMITTED, Event.RANKING_WITHDRAWN}
 ANNOUNCE = """
@@ -123,8 +124,16 @@ def standing(project: Project) -> QuerySet[Webhook]:
 def add_webhook(
     *, project: Project, user: User, url: str, events: Sequence[str], note: str = ""
 ) -> tuple[Webhook, str]:
-    """The webhook and its secret, which can be shown this once. ValidationError names the field; Refused for one beyond MOST."""
+    """The webhook and its secret, which is shown this once. The same again within a minute is one.
+
+    ValidationError names the field; Refused for one beyond MOST.
+    """
     _lock(project)
+    # A repeated click, or a script that lost the answer, is not left without the secret.
+    again = {"url": url, "events": sorted(set(events)), "note": note, "created_by": user, "rotated_at": None}
+    just_now = timezone.now() - REPEATED_WITHIN
+    if same := standing(project).filter(**again, created_at__gt=just_now).first():
+        return same, signing_secret(same.secret)
     _check(project, url=url, events=events)
     if standing(project).count() >= MOST:
         raise Refused("too_many", _("A project has at most %(count)s webhooks.") % {"count": MOST})
@@ -137,7 +146,7 @@ def add_webhook(
         created_by=user,
     )
     _keep_announced(project)
-    record(user, "webhook.added", f"webhook:{webhook.pk}", project=project, url=url, events=webhook.events)
+    _record(user, "added", webhook, events=webhook.events)
     return webhook, signing_secret(webhook.secret)
 
 
@@ -157,12 +166,11 @@ def change_webhook(
     changes = {name: value for name, value in given.items() if value is not None and value != getattr(webhook, name)}
     if not changes:
         return webhook
-    told = {name: {"before": getattr(webhook, name), "after": value} for name, value in changes.items()}
     for name, value in changes.items():
         setattr(webhook, name, value)
     webhook.save(update_fields=list(changes))
     _keep_announced(webhook.project)
-    record(user, "webhook.changed", f"webhook:{webhook.pk}", project=webhook.project, url=webhook.url, changes=told)
+    _record(user, "changed", webhook, fields=sorted(changes), events=webhook.events)
     return webhook
 
 
@@ -174,7 +182,7 @@ def pause_webhook(*, webhook: Webhook, user: User | None) -> Webhook:
         webhook.paused_at = timezone.now()
         webhook.save(update_fields=["paused_at"])
         _keep_announced(webhook.project)
-        record(user, "webhook.paused", f"webhook:{webhook.pk}", project=webhook.project, url=webhook.url)
+        _record(user, "paused", webhook)
     return webhook
 
 
@@ -187,7 +195,7 @@ def resume_webhook(*, webhook: Webhook, user: User) -> Webhook:
         webhook.save(update_fields=["paused_at", "failing_since"])
         _at_rest(webhook.deliveries.filter(state=Delivery.State.WAITING)).update(next_at=timezone.now(), attempts=0)
         _keep_announced(webhook.project)
-        record(user, "webhook.resumed", f"webhook:{webhook.pk}", project=webhook.project, url=webhook.url)
+        _record(user, "resumed", webhook)
         _wake(webhook.project)
     return webhook
 
@@ -199,14 +207,7 @@ def rotate_secret(*, webhook: Webhook, user: User) -> str:
     webhook.former_secret, webhook.secret = webhook.secret, secrets.token_urlsafe(32)
     webhook.rotated_at = timezone.now()
     webhook.save(update_fields=["former_secret", "secret", "rotated_at"])
-    record(
-        user,
-        "webhook.changed",
-        f"webhook:{webhook.pk}",
-        project=webhook.project,
-        url=webhook.url,
-        changes={"secret": {}},
-    )
+    _record(user, "changed", webhook, fields=["secret"])
     return signing_secret(webhook.secret)
 
 
@@ -219,7 +220,7 @@ def remove_webhook(*, webhook: Webhook, user: User) -> None:
     ):
         webhook.deliveries.filter(state=Delivery.State.WAITING).update(state=Delivery.State.GIVEN_UP)
         _keep_announced(project)
-        record(user, "webhook.removed", f"webhook:{webhook.pk}", project=project, url=webhook.url)
+        _record(user, "removed", webhook)
 
 
 @transaction.atomic
@@ -272,6 +273,16 @@ def _check(project: Project, *, url: str | None, events: Sequence[str] | None, b
         errors["events"] = _("There is no event “%(name)s”.") % {"name": unknown[0]}
     if errors:
         raise ValidationError(errors)
+
+
+def host_of(webhook: Webhook) -> str:
+    """What the log and a mail call it: the rest of an address is often a secret of the receiver's."""
+    return urlsplit(webhook.url).hostname or ""
+
+
+def _record(user: User | None, act: str, webhook: Webhook, **details: object) -> None:
+    target = f"webhook:{webhook.pk}"
+    record(user, f"webhook.{act}", target, project=webhook.project, host=host_of(webhook), **details)
 
 
 def _lock(project: Project) -> Project:

@@ -34,7 +34,11 @@ SECTIONS = {
         Page("known_tasks", _("Known orders"), ADMINS),
         Page("flags", _("Flags"), ADMINS),
     ),
-    "settings": (Page("project_settings", _("Settings"), ADMINS), Page("audit", _("Audit log"), ADMINS)),
+    "settings": (
+        Page("project_settings", _("Settings"), ADMINS),
+        Page("webhooks", _("Webhooks"), ADMINS),
+        Page("audit", _("Audit log"), ADMINS),
+    ),
 }
 TOP: tuple[tuple[Promise, tuple[Page, ...]], ...] = (
     (_("Rank"), (Page("rank", _("Rank"), RANKERS, also=("my_rankings",)),)),

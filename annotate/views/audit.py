@@ -108,6 +108,8 @@ def links_of(project: Project, events: list[AuditEvent]) -> dict[int, tuple[str,
             links[event.pk] = address(kind, number), _("Open it")
         elif kind in ("user", "invitation"):
             links[event.pk] = address("project_members"), _("Members")
+        elif kind == "webhook":
+            links[event.pk] = address("webhooks"), _("Webhooks")
         elif event.verb == "settings.changed":
             links[event.pk] = address("project_settings"), _("Settings")
     return links

@@ -12,6 +12,7 @@ from annotate.services.adjudication import waiting
 from annotate.services.assignments import has_task
 from annotate.services.overview import has_rankings_since
 from annotate.services.projects import Count, bounded_count
+from annotate.services.webhooks import host_of, standing
 
 ENOUGH_TO_TRAIN = 50
 Purpose = RankingTask.Purpose
@@ -61,6 +62,10 @@ def _people_wait(membership: Membership, counts: dict[str, Count]) -> list[Step]
         why = _("Too few of their answers were as known: %(names)s.") % {"names": named}
         steps.append(_step(membership, "project_members", _("Look at who is paused"), why))
     steps += _known_tasks_missing(membership)
+    failed = standing(project).exclude(paused_at=None).exclude(failing_since=None)
+    if hosts := sorted({host_of(webhook) for webhook in failed}):
+        why = _("It failed for days and is told nothing any more: %(hosts)s.") % {"hosts": ", ".join(hosts)}
+        steps.append(_step(membership, "webhooks", _("Look at a webhook"), why))
     return steps
 
 

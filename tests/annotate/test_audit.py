@@ -194,6 +194,19 @@ def revise(project, alice, bob):
     submit(bob, assignment, ["D"], ["C"], ["B"], ["A"])
 
 
+def tell(project, alice, bob):
+    post(alice, project, "webhooks", url="https://example.org/hook", events=["run.ended"], note="")
+
+
+def act_on_webhook(*actions):
+    def act(project, alice, bob):
+        tell(project, alice, bob)
+        for action in actions:
+            post(alice, project, f"webhooks/{project.webhooks.get().pk}/act", action=action)
+
+    return act
+
+
 ACTS = {
     "ranking.submitted": lambda project, alice, bob: ranks(project, bob),
     "ranking.taken_back": take_back,
@@ -223,6 +236,11 @@ ACTS = {
     "import.cancelled": cancel_import,
     "dataset.started": freeze,
     "dataset.cancelled": cancel_dataset,
+    "webhook.added": tell,
+    "webhook.changed": act_on_webhook("rotate"),
+    "webhook.paused": act_on_webhook("pause"),
+    "webhook.resumed": act_on_webhook("pause", "resume"),
+    "webhook.removed": act_on_webhook("remove"),
     "demonstration.written": write_ideal,
     "demonstration.withdrawn": withdraw_ideal,
 }
