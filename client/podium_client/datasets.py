@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import datasets
 
 SPLITS = ("train", "test")
+ENDINGS = {".jsonl": "jsonl", ".jsonl.gz": "jsonl.gz", ".csv": "csv", ".parquet": "parquet", ".zip": "folder"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +116,14 @@ class Dataset(InProject[M]):
         split: str = "",
         **options: str | int,
     ) -> Flow[Path]:
-        """The file at `target`, whose name says the format where it is not given; a folder's file is named as the server would.
+        """The file at `target`, whose name says the format where it is not given; a file in a folder is named by the server.
 
         A download that was interrupted goes on where it broke off. `options` are the server's further ones: docs/data.md.
         """
         place = Path(target)
         format = format or _format_of(place)
-        if place.is_dir():
-            name = f"{self.project}-v{self.number}-{shape}{f'-{split}' if split else ''}.{format}"
-            place = place / name
         request = self._get("download", shape=shape, format=format, split=split, **options)
-        return download(self.session, request, place, place.name)
+        return download(self.session, request, place)
 
     @operation
     def to_datasets(

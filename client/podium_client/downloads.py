@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from email.message import Message
 from itertools import count
 from pathlib import Path
 from typing import BinaryIO
@@ -23,13 +24,15 @@ except ImportError:  # Windows: a download is gone on with, but two of one file 
     fcntl = None  # type: ignore[assignment]
 
 
-def download(session: Session, request: Request, target: Path, title: str) -> Flow[Path]:
-    """The file at `target`. What an earlier call that was interrupted has left of the same file is kept and gone on with."""
+def download(session: Session, request: Request, target: Path, title: str = "") -> Flow[Path]:
+    """The file at `target`, or in that folder under the server's name for it. What an earlier call that was interrupted has left of the same file is kept and gone on with."""
     head = yield from session.call(replace(request, method="HEAD"))
     etag = head.headers.get("etag", "")
+    if target.is_dir():
+        target = target / _name_of(head)
     part = target.with_name(f".{target.name}.{hashlib.sha256(etag.encode()).hexdigest()[:12]}.part")
     yield from work(lambda: target.parent.mkdir(parents=True, exist_ok=True))
-    with session.bars.bar(title, "MB") as told, _opened(part, keep=bool(etag)) as (file, place):
+    with session.bars.bar(title or target.name, "MB") as told, _opened(part, keep=bool(etag)) as (file, place):
         yield from _fill(session, request, etag, file, told)
         yield from work(lambda: _finish(file, place, target))
     return target
@@ -135,6 +138,13 @@ def _lock(file: BinaryIO) -> bool:
         return False
     # Another process may have finished it and moved it away between our opening and our locking.
     return os.fstat(file.fileno()).st_nlink > 0 and os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
+
+
+def _name_of(head: Response) -> str:
+    said = Message()
+    said["Content-Disposition"] = head.headers.get("content-disposition", "")
+    # A name, and nothing that leads elsewhere.
+    return (said.get_filename() or "").replace("\\", "/").rpartition("/")[2].lstrip(".") or "download"
 
 
 def _finish(file: BinaryIO, place: Path, target: Path) -> None:

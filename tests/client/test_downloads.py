@@ -16,7 +16,8 @@ BODY = b'{"prompt": 1}\n{"prompt": 2}\n'
 VERSION = json.dumps({"number": 3, "state": "succeeded", "content_hash": "ab" * 32}).encode()
 PROJECT = Answer(200, b'{"slug": "tides"}')
 ETAG = '"one"'
-HEAD = Answer(200, b"", ETag=ETAG)
+NAMED = 'attachment; filename="../../tides-v3-preference-train.jsonl"'
+HEAD = Answer(200, b"", ETag=ETAG, Content_Disposition=NAMED)
 PART = f".pairs.jsonl.{hashlib.sha256(ETAG.encode()).hexdigest()[:12]}.part"
 
 
@@ -112,5 +113,5 @@ def test_whoever_awaits_gets_the_same_file(source, tmp_path):
             return await version.download(tmp_path, format="jsonl")
 
     made = asyncio.run(story())
-    assert made == tmp_path / "tides-v3-preference.jsonl"
+    assert made == tmp_path / "tides-v3-preference-train.jsonl"
     assert made.read_bytes() == BODY

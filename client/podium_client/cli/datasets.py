@@ -89,8 +89,8 @@ def download(
     which: Which,
     target: Annotated[Path, typer.Argument(help="A file, whose ending says the format, or a folder.")] = Path("."),
     shape: Annotated[str, typer.Option(help="preference, ranking, …: docs/data.md.")] = "preference",
-    format: Annotated[str, typer.Option(help="jsonl, jsonl.gz, csv or parquet.")] = "",
-    split: Annotated[str, typer.Option(help="train or test; both where it is left out.")] = "",
+    format: Annotated[str, typer.Option(help="jsonl, jsonl.gz, csv, parquet or folder (a zip).")] = "",
+    split: Annotated[str, typer.Option(help="train, test or all; train where it is left out, of a zip all.")] = "",
 ) -> None:
     """Download it. What was interrupted goes on where it broke off."""
     with Podium() as podium:
