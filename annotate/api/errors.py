@@ -48,8 +48,10 @@ class Problem(Exception):
         detail: str,
         errors: dict[str, list[str]] | None = None,
         headers: dict[str, str] | None = None,
+        title: str = "",
     ) -> None:
         self.status, self.detail, self.errors, self.headers = status, detail, errors or {}, headers or {}
+        self.title = title or TITLES.get(status, TITLES[500])
         super().__init__(detail)
 
 
@@ -63,7 +65,7 @@ class ProblemOut(Schema):
 
 def problem_response(problem: Problem) -> HttpResponse:
     body = ProblemOut(
-        title=TITLES.get(problem.status, TITLES[500]),
+        title=problem.title,
         status=problem.status,
         detail=problem.detail,
         errors=problem.errors,

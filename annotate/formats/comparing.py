@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 NOT_COMPARED = {"ranking", "prompt"}
 SHOWN = 3
 # Of a ranking that a version lacks; any other reason is the filter that drops it there.
-LATER, WITHDRAWN, DELETED, UNKNOWN = "later", "withdrawn", "deleted", "unknown"
+LATER, WITHDRAWN, DELETED, CONSENSUS, UNKNOWN = "later", "withdrawn", "deleted", "consensus", "unknown"
 
 Summary = dict[str, Any]
 
@@ -39,7 +39,7 @@ def compare(version: DatasetVersion, base: DatasetVersion, rows: IO[bytes], *, t
         "same": 0,
         **{change: {"count": 0, "reasons": {}} for change in ("added", "removed", "changed")},
     }
-    why_added, why_removed = Absences(base), Absences(version)
+    why_added, why_removed = Absences(base, version, tick), Absences(version, base, tick)
     with frozen(base, "rankings.parquet") as old, frozen(version, "rankings.parquet") as new:
         columns = [name for name in new.columns if name in old.columns and name not in NOT_COMPARED]
         for before, after in _side_by_side(old, new, ["ranking", *columns]):
@@ -76,10 +76,10 @@ def _count(counted: Summary, reasons: Sequence[str], place: Any) -> None:
 
 
 class Absences:
-    """Why a version lacks rankings that another one has. It is asked in the order of their uids."""
+    """Why a version lacks rankings that `other` has. It is asked in the order of their uids."""
 
-    def __init__(self, version: DatasetVersion) -> None:
-        self.version = version
+    def __init__(self, version: DatasetVersion, other: DatasetVersion, tick: Callable[[], None]) -> None:
+        self.version, self.other, self.tick = version, other, tick
         self._dropped: Iterator[tuple[str, str]] | None = None
         self._next: tuple[str, str] | None = None
 
@@ -91,7 +91,7 @@ class Absences:
 
     def _reason(self, uid: str, times: list[Any] | None) -> str:
         if times is None:
-            return DELETED
+            return CONSENSUS if self.other.filters.get("decisions") == "consensus" else DELETED
         created, withdrawn = times
         if created > self.version.as_of:
             return LATER
@@ -101,7 +101,7 @@ class Absences:
 
     def _dropped_by(self, uid: str) -> str:
         if self._dropped is None:
-            self._dropped = dropped_rows(self.version)
+            self._dropped = dropped_rows(self.version, self.tick)
             self._next = next(self._dropped, None)
         while self._next and self._next[0] < uid:
             self._next = next(self._dropped, None)

@@ -1,37 +1,37 @@
-"""Which filter of a version drops which rankings, asked again long after it was built."""
+"""Which step of a version drops which rankings, asked again long after it was built."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from django.db import connection
 
 from annotate.models import DatasetVersion
+from annotate.services.datasets import Filters
 
-from .selection import SELECTION
+from .selection import drop_tables, select
 
-DROPPED_ROWS = SELECTION + "SELECT uid, dropped_by FROM counted WHERE dropped_by IS NOT NULL ORDER BY uid"  # noqa: S608 - built of constants
+# Of a ranking that went into one with all others of its task.
+MERGED = "merged"
 
 
-def dropped_rows(version: DatasetVersion) -> Iterator[tuple[str, str]]:
-    """(uid, the filter's name) of each ranking of the version's moment that a filter drops, by ascending uid."""
-    from annotate.services.datasets import Filters
-
+def dropped_rows(version: DatasetVersion, tick: Callable[[], None]) -> Iterator[tuple[str, str]]:
+    """(uid, the step's name) of each ranking of the version's moment that a step drops, by ascending uid."""
     filters = Filters.from_json(version.filters)
-    values: dict[str, Any] = {
-        "project": version.project_id,
-        "as_of": version.as_of,
-        "since": filters.since or "-infinity",
-        "until": filters.until or "infinity",
-        "exclude_annotators": list(filters.exclude_annotators),
-        "min_seconds": filters.min_seconds,
-        "exclude_all_bad": filters.exclude_all_bad,
-        "tags": list(filters.tags),
-        "min_rankings": filters.min_rankings,
-        "decisions": filters.decisions,
-        "ideal_on_top": filters.ideal_on_top,
-        "known_tasks": filters.known_tasks,
-    }
-    with connection.chunked_cursor() as cursor:
-        cursor.execute(DROPPED_ROWS, values)
-        while rows := cursor.fetchmany(2000):
-            yield from ((uid.hex, name) for uid, name in rows)
+    select(version, filters, tick)
+    # In a table of its own, since the selection's are taken by the next version that is asked about.
+    table = f"podium_dropped_{version.pk}"
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TABLE IF EXISTS {table}")
+            cursor.execute(
+                f"CREATE TEMPORARY TABLE {table} AS SELECT uid, coalesce(dropped_by, %s) AS step FROM podium_found "  # noqa: S608 - a number
+                "WHERE dropped_by IS NOT NULL OR (%s AND role <> 'adjudicator')",
+                [MERGED, filters.decisions == "consensus"],
+            )
+        drop_tables()
+        with connection.chunked_cursor() as cursor:
+            cursor.execute(f"SELECT uid, step FROM {table} ORDER BY uid")  # noqa: S608 - a number
+            while rows := cursor.fetchmany(2000):
+                yield from ((uid.hex, step) for uid, step in rows)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TABLE IF EXISTS {table}")

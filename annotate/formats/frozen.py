@@ -1,9 +1,9 @@
 """Rows of a version's files by their place: only the row groups that hold them are read, so that any page of millions is near."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate, islice
+from itertools import accumulate, groupby, islice
 from typing import TYPE_CHECKING, Any
 
 from django.core.files.storage import default_storage
@@ -42,14 +42,13 @@ class FrozenFile:
     def groups(self, columns: Sequence[str] | None = None) -> Iterator["Table"]:
         return (self.group(number, columns) for number in range(len(self.begins) - 1))
 
-    def at(self, places: Sequence[int], columns: Sequence[str] | None = None) -> list[Row]:
-        """The rows on these places, which ascend."""
-        rows: list[Row] = []
-        for number, first in enumerate(self.begins[:-1]):
-            inside = [place - first for place in places if first <= place < self.begins[number + 1]]
-            if inside:
-                rows += self.group(number, columns).take(inside).to_pylist()
-        return [{**NOT_YET, **row} for row in rows]
+    def at(self, places: Iterable[int]) -> Iterator[Row]:
+        """The rows on these places, which ascend, one by one."""
+        groups = groupby(places, key=lambda place: bisect_right(self.begins, place) - 1)
+        for number, inside in groups:
+            rows = self.group(number).take([place - self.begins[number] for place in inside])
+            for index in range(rows.num_rows):
+                yield {**NOT_YET, **rows.slice(index, 1).to_pylist()[0]}
 
     def places(self, split: str, start: int, count: int, *, begin: int = 0) -> list[int]:
         """Where the rows of a split lie, `count` of them from its row number `start` on, counted from place `begin`."""

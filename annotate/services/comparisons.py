@@ -16,6 +16,8 @@ from django.utils.translation import gettext as _
 
 from annotate.models import DatasetVersion
 
+from .datasets import Filters
+
 logger = logging.getLogger("podium.datasets")
 
 # Of both files together, what is compared while somebody waits.
@@ -42,9 +44,22 @@ def load_comparison(version: DatasetVersion, base: DatasetVersion) -> dict[str, 
         return None
 
 
+def differing_settings(version: DatasetVersion, base: DatasetVersion) -> dict[str, tuple[Any, Any]]:
+    """{setting: (in base, in version)} of all that was chosen differently, as JSON has it."""
+
+    def chosen(one: DatasetVersion) -> dict[str, Any]:
+        own = {"as_of": one.as_of.isoformat(), "test_fraction": one.test_fraction, "stratify_by": one.stratify_by}
+        filters = Filters.from_json(one.filters).to_json()
+        return {**json.loads(json.dumps(filters)), **own, "parent": one.parent.number if one.parent else None}
+
+    before, after = chosen(base), chosen(version)
+    return {name: (before[name], after[name]) for name in after if before[name] != after[name]}
+
+
 def is_small(version: DatasetVersion, base: DatasetVersion) -> bool:
     both = (version, base)
-    rows = sum(one.counts["rankings"] for one in both)
+    # With those that its filters dropped: why they did may have to be found out anew.
+    rows = sum(one.counts["rankings"] + sum(one.counts["dropped"].values()) for one in both)
     return rows <= AT_ONCE_ROWS and sum(one.size for one in both) <= AT_ONCE_BYTES
 
 
@@ -105,9 +120,13 @@ def run_comparison(version: DatasetVersion, base: DatasetVersion) -> None:
 def comparison_rows(
     version: DatasetVersion, base: DatasetVersion, offset: int = 0
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each ranking that is not the same, and the offset after it. FileNotFoundError where nothing is kept."""
+    """Each ranking that is not the same, and the offset after it. FileNotFoundError where nothing is kept, ValueError for an offset
+    at which no line begins."""
     with default_storage.open(f"{comparison_folder(version, base)}/rows.jsonl") as stored:
-        stored.seek(offset)
+        if offset:
+            stored.seek(offset - 1)
+            if stored.read(1) != b"\n":
+                raise ValueError(f"no line begins at {offset}")
         while line := stored.readline():
             offset += len(line)
             yield json.loads(line), offset

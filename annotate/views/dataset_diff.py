@@ -17,6 +17,7 @@ from annotate.models import DatasetVersion
 from annotate.services.comparisons import (
     check_comparable,
     comparison_rows,
+    differing_settings,
     is_small,
     load_comparison,
     request_comparison,
@@ -33,12 +34,12 @@ COLUMNS = ("ranks", "completions", "ratings", "verdict", "weight", "split", "ann
 @require_safe
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def dataset_compare(request: ProjectRequest, number: int) -> HttpResponseBase:
-    """Choose the version to compare with."""
+    """Choose the version to compare this one with."""
     project = request.membership.project
     version = finished_version(project, number)
     form = CompareForm(request.GET or None, version=version)
     if form.is_bound and form.is_valid():
-        return redirect("dataset_diff", project.slug, number, form.cleaned_data["other"])
+        return redirect("dataset_diff", project.slug, form.cleaned_data["other"], number)
     status = 422 if form.errors else 200
     return render(
         request, "annotate/dataset_diff.html", {"project": project, "version": version, "form": form}, status=status
@@ -48,9 +49,10 @@ def dataset_compare(request: ProjectRequest, number: int) -> HttpResponseBase:
 @require_safe
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def dataset_diff(request: ProjectRequest, number: int, other: int) -> HttpResponseBase:
+    """What version `other` has otherwise than version `number`."""
     project = request.membership.project
     version, base = _both(request, number, other)
-    form = CompareForm(initial={"other": other}, version=version)
+    form = CompareForm(initial={"other": number}, version=version)
     context: dict[str, Any] = {"project": project, "version": version, "base": base, "form": form}
     try:
         check_comparable(version, base)
@@ -86,7 +88,7 @@ def dataset_diff_rows(request: ProjectRequest, number: int, other: int) -> HttpR
     version, base = _both(request, number, other)
     if load_comparison(version, base) is None:
         raise Http404(_("These versions have not been compared yet. Open the page that compares them first."))
-    name = f"{version.project.slug}-v{version.number}-against-v{base.number}"
+    name = f"{version.project.slug}-v{base.number}-to-v{version.number}"
     rows = (row for row, _offset in comparison_rows(version, base))
     if request.GET.get("format", "csv") == "jsonl":
         lines = (json.dumps(row) + "\n" for row in rows)
@@ -104,19 +106,15 @@ def _csv(rows: Iterator[dict[str, Any]]) -> Iterator[list[str]]:
 
 def _both(request: ProjectRequest, number: int, other: int) -> tuple[DatasetVersion, DatasetVersion]:
     versions = request.membership.project.dataset_versions.select_related("project")
-    return get_object_or_404(versions, number=number), get_object_or_404(versions, number=other)
+    return get_object_or_404(versions, number=other), get_object_or_404(versions, number=number)
 
 
 def _settings(version: DatasetVersion, base: DatasetVersion) -> list[tuple[str, str, str]]:
     """(label, in base, in the version) of all that was chosen differently."""
     words = Words(version)
-    names = list(dict.fromkeys([*base.filters, *version.filters]))
-    rows = [(name, base.filters.get(name), version.filters.get(name)) for name in names]
-    rows += [(name, getattr(base, name), getattr(version, name)) for name in ("as_of", "test_fraction", "stratify_by")]
     return [
         (words.label(name), words.value(name, before), words.value(name, after))
-        for name, before, after in rows
-        if words.value(name, before) != words.value(name, after)
+        for name, (before, after) in differing_settings(version, base).items()
     ]
 
 
@@ -167,12 +165,13 @@ def _reason(reason: str, lacking: DatasetVersion, words: Words) -> str:
         "later": _("Came after the moment of v%(number)s"),
         "withdrawn": _("Revised or taken back by the moment of v%(number)s"),
         "deleted": _("No longer in the database"),
-        "made": _("Made of all the rankings of its task"),
+        "consensus": _("Made of all the rankings of its task"),
+        "merged": _("In v%(number)s it went into one ranking with the others of its task"),
         "unknown": _("v%(number)s lacks it though nothing drops it: something it depends on has changed since"),
     }
     if reason in known:
         return known[reason] % number
-    return _("Dropped in v%(number)s by “%(filter)s”") % {**number, "filter": words.label(reason)}
+    return _("Dropped in v%(number)s by “%(filter)s”") % {**number, "filter": words.step(reason)}
 
 
 def _column(name: str) -> str:

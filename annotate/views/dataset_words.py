@@ -6,6 +6,7 @@ from typing import Any
 
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from annotate.figures import percent
 from annotate.forms.datasets import DatasetForm
@@ -33,7 +34,7 @@ def steps_in_words(version: DatasetVersion) -> tuple[list[dict[str, Any]], int]:
             steps.append({"step": name, "dropped": dropped, "left": left})
     total = steps[0]["left"] + steps[0]["dropped"] if steps else counts["rankings"]
     said = [
-        {**step, "label": words.label(name), "value": words.value(name, version.filters.get(name))}
+        {**step, "label": words.step(name), "value": words.value(name, version.filters.get(name))}
         for step in steps
         for name in (step["step"],)
         if step["dropped"] or (name not in CHOSEN and _is_set(version.filters.get(name), nothing.get(name)))
@@ -65,10 +66,22 @@ def rates(version: DatasetVersion) -> dict[str, str]:
 class Words:
     """The build form's labels, and values as it offers them."""
 
+    # Where the form's label says how to let something in.
+    STEPS: Mapping[str, Any] = {
+        "known_tasks": gettext_lazy("Gold and practice tasks"),
+        "decisions": gettext_lazy("Decisions of reviewers"),
+    }
+    OTHERS: Mapping[str, Any] = {"stratify_by": gettext_lazy("Same share of each"), "parent": gettext_lazy("Follows")}
+
     def __init__(self, version: DatasetVersion) -> None:
         self._fields = DatasetForm(project=version.project).fields
 
+    def step(self, name: str) -> str:
+        return str(self.STEPS.get(name) or self.label(name))
+
     def label(self, name: str) -> str:
+        if name in self.OTHERS:
+            return str(self.OTHERS[name])
         field = self._fields.get(name)
         return str(field.label) if field and field.label else name.replace("_", " ").capitalize()
 
@@ -82,7 +95,7 @@ class Words:
             return ", ".join(str(choices.get(one, one)) for one in value)
         if name in ("since", "until", "as_of"):
             moment = datetime.fromisoformat(value) if isinstance(value, str) else value
-            return _("%(moment)s UTC") % {"moment": date_format(moment, "SHORT_DATETIME_FORMAT")}
+            return _("%(moment)s UTC") % {"moment": date_format(moment, "Y-m-d H:i:s")}
         return str(choices.get(value, value))
 
 

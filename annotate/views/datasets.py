@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
+from annotate.downloads import has_files
 from annotate.figures import versions as drawn
 from annotate.formats.frozen import frozen
 from annotate.forms.datasets import DatasetForm
@@ -21,7 +22,7 @@ from annotate.services.version_names import TagTaken, name_version
 from annotate.spreadsheets import csv_file
 from annotate.tasks import build_dataset_version
 
-from .dataset_downloads import downloads, has_files
+from .dataset_downloads import downloads
 from .dataset_rows import describe_example, describe_ranking
 from .dataset_words import choices_in_words, lineage, rates, steps_in_words
 
