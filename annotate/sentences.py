@@ -47,6 +47,7 @@ SENTENCES: dict[str, Any] = {
     "import.cancelled": gettext_lazy("%(actor)s cancelled the import of “%(file)s”."),
     "dataset.started": gettext_lazy("%(actor)s froze dataset %(number)s."),
     "dataset.made": gettext_lazy("A run that %(actor)s started made dataset %(number)s."),
+    "dataset.published": gettext_lazy("%(actor)s sent dataset %(number)s to “%(repository)s” on a hub."),
     "dataset.cancelled": gettext_lazy("%(actor)s cancelled dataset %(number)s."),
     "demonstration.written": gettext_lazy("%(actor)s wrote an ideal answer."),
     "demonstration.withdrawn": gettext_lazy("%(actor)s withdrew an ideal answer."),

@@ -3,7 +3,7 @@
 import pytest
 from django.urls import get_resolver, reverse
 
-from annotate.models import DatasetVersion, Demonstration, Flag, Import, Invitation, Membership, Source
+from annotate.models import DatasetVersion, Demonstration, Flag, Import, Invitation, Membership, Publication, Source
 from annotate.services.tokens import create_token
 from annotate.services.webhooks import add_webhook, send_test
 from tests.annotate.known_orders import make_known
@@ -24,7 +24,7 @@ MAY = {
     },
     "researcher": {
         *("quality", "quality_table", "quality_tasks", "leaderboard", "leaderboard_table"),
-        *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_cancel"),
+        *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_publications", "dataset_cancel"),
         *("dataset_name", "dataset_tagged", "dataset_table", "dataset_rows"),
         *("dataset_compare", "dataset_diff", "dataset_diff_rows"),
         *("runs", "run", "run_log", "run_metrics", "run_chart", "run_evaluation", "checkpoints", "checkpoint"),
@@ -45,6 +45,7 @@ MAY = {
         *("known_tasks", "known_task_add", "known_task", "member_pause"),
         *("imports", "import", "import_refused", "import_cancel"),
         *("import_preview", "import_start", "import_discard", "import_refused_lines"),
+        *("dataset_publish", "publication_cancel"),
         *("adjudication", "task_decide", "task_state", "task_priority", "demonstration_withdraw"),
         *("run_new", "run_cancel", "run_retry", "checkpoint_add", "checkpoint_promote"),
         *("pipeline_new", "pipeline_edit", "pipeline_start", "pipeline_archive", "pipeline_trigger_new", "trigger"),
@@ -99,6 +100,7 @@ def address(name, project, bob):
             project=project, completion=task.completions.all()[0], author=bob
         ),
         "import": Import.objects.create(project=project, created_by=bob, file_name="a.jsonl", file="imports/a"),
+        "publication": Publication.objects.create(version=version, repository="a/b", shape="sft", created_by=bob),
         "run": run,
         "webhook": webhook,
         "delivery": send_test(webhook=webhook),

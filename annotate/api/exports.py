@@ -100,9 +100,10 @@ class PublicationOut(Schema):
     queued_at: datetime
     finished_at: datetime | None
 
-    @staticmethod
-    def resolve_created_by(publication: Publication) -> str:
-        return publication.created_by.username
+
+def _out(publication: Publication) -> PublicationOut:
+    named = {name: getattr(publication, name) for name in PublicationOut.model_fields if name != "created_by"}
+    return PublicationOut(created_by=publication.created_by.username, **named)
 
 
 def _version(request: ApiRequest, slug: str, number: int, *roles: Role) -> DatasetVersion:
@@ -157,7 +158,8 @@ def list_publications(
     request: ApiRequest, slug: str, number: int, query: Annotated[PageQuery, Query()]
 ) -> dict[str, Any]:
     rows = _version(request, slug, number, *READERS).publications.select_related("created_by")
-    return page_of(rows, query)
+    page = page_of(rows, query)
+    return {**page, "items": [_out(row) for row in page["items"]]}
 
 
 @router.post(
@@ -174,4 +176,4 @@ def publish_dataset(request: ApiRequest, slug: str, number: int, values: Publica
     version = _version(request, slug, number, Role.ADMIN)
     publication = start_publication(version=version, user=request.user, **values.model_dump())
     jobs.wake(task, publication.pk)
-    return Status(201, PublicationOut.from_orm(publication))
+    return Status(201, _out(publication))

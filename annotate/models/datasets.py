@@ -2,6 +2,7 @@ from typing import Any
 
 from django.db import models
 from django.db.models import Q
+from django.utils.functional import cached_property
 from django.utils.translation import gettext_lazy as _
 
 from annotate.jobs import Job
@@ -71,6 +72,12 @@ class DatasetVersion(Job):
     def folder(self) -> str:
         """Its folder on the storage; it holds rankings.parquet and demonstrations.parquet."""
         return f"datasets/{self.content_hash}"
+
+    @cached_property
+    def recent_publications(self) -> dict[str, Any]:
+        """The latest ones, newest first, and whether one of them is on its way."""
+        rows = list(self.publications.select_related("created_by").order_by("-pk")[:10])
+        return {"rows": rows, "is_moving": any(row.is_active for row in rows)}
 
 
 class Publication(Job):

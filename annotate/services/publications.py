@@ -62,11 +62,8 @@ def is_set_up() -> bool:
     return bool(settings.HF_TOKEN)
 
 
-@transaction.atomic
-def start_publication(
-    *, version: DatasetVersion, user: User, repository: str, shape: str, is_private: bool = True, license: str = ""
-) -> Publication:
-    """Queue it. Twice while it is on its way is once. Refused without a token; ValidationError names the wrong field."""
+def check_publication(*, repository: str, shape: str, is_private: bool = True, license: str = "") -> None:
+    """Refused without a token; ValidationError names the wrong field."""
     if not is_set_up():
         raise Refused("not_set_up", _("Publishing is not set up here: whoever runs this server must set HF_TOKEN."))
     if not REPOSITORY.fullmatch(repository) or any(part in repository for part in ("--", "..")):
@@ -77,6 +74,14 @@ def start_publication(
         Export(shape=shape, format="folder", license=license)
     except InvalidExport as error:
         raise ValidationError({error.field: str(error)}) from error
+
+
+@transaction.atomic
+def start_publication(
+    *, version: DatasetVersion, user: User, repository: str, shape: str, is_private: bool = True, license: str = ""
+) -> Publication:
+    """Queue it. Twice while it is on its way is once. Raises what `check_publication` raises."""
+    check_publication(repository=repository, shape=shape, is_private=is_private, license=license)
     # Two presses of the button wait for each other here.
     DatasetVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
     same = version.publications.filter(state__in=Publication.ACTIVE, repository=repository, shape=shape).first()

@@ -246,7 +246,7 @@ ACTS = {
 }
 # tests/training
 ELSEWHERE = {
-    *("dataset.made", "run.started", "run.cancelled", "checkpoint.added", "checkpoint.promoted"),
+    *("dataset.published", "dataset.made", "run.started", "run.cancelled", "checkpoint.added", "checkpoint.promoted"),
     *("pipeline.added", "pipeline.changed", "pipeline.archived", "pipeline.restored"),
     *("pipeline.started", "pipeline.cancelled", "pipeline.resumed"),
     *("trigger.added", "trigger.paused", "trigger.resumed", "trigger.deleted"),

@@ -4,7 +4,7 @@ Everything is streamed from the version's own Parquet files, a few megabytes at 
 the web process 40 MB that most of its requests do not need.
 """
 
-from .files import stream_export
+from .files import count_rows, stream_export
 from .loading import loading_lines
 from .options import (
     CONTENT_TYPES,
@@ -31,6 +31,7 @@ __all__ = [
     "TRAINABLE",
     "Export",
     "InvalidExport",
+    "count_rows",
     "export_name",
     "is_weighted",
     "loading_lines",

@@ -51,6 +51,13 @@ def stream_export(version: DatasetVersion, export: Export) -> Iterator[bytes]:
     return makers[export.format]()
 
 
+def count_rows(version: DatasetVersion, export: Export, split: str) -> int:
+    """How many rows a split has in the export's shape."""
+    from .shapes import count_rows
+
+    return count_rows(version, export, split)
+
+
 def shard_files(version: DatasetVersion, export: Export, folder: str = "") -> dict[str, Iterator[bytes]]:
     """Name → bytes of Parquet files of `shard_rows` rows at most, `train-00000-of-00003.parquet`, to be read in this order."""
     from .shapes import count_rows, export_tables, schema_of

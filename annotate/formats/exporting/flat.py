@@ -3,6 +3,7 @@
 Shapes: R rankings of a batch, C their completions one after the other, M the messages of their prompts, N rows that leave.
 """
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,23 +31,43 @@ class Flat:
     """A batch of stored rankings, or of ideal answers, which are one completion each and have no ranks."""
 
     def __init__(self, batch: pa.RecordBatch, *, keeps_reasoning: bool) -> None:
-        self.batch = batch
-        prompts = batch["prompt"]
-        lengths = pc.list_value_length(prompts).to_numpy()
-        self.prompt_starts = np.concatenate([[0], np.cumsum(lengths)])  # (R + 1,)
-        messages = prompts.flatten()
-        self.roles, self.contents = messages.field("role"), messages.field("content")  # (M,)
-        if "completions" in batch.schema.names:
-            sizes = pc.list_value_length(batch["completions"]).to_numpy()
-            answers = batch["completions"].flatten()
-            texts, reasoning, self.sources = (answers.field(name) for name in ("completion", "reasoning", "source"))
-            self.ranks = batch["ranks"].flatten().to_numpy()  # (C,)
-        else:
-            sizes = np.ones(len(batch), dtype=np.int64)
-            texts, reasoning = batch["completion"], batch["reasoning"]
-        self.starts = np.concatenate([[0], np.cumsum(sizes)])  # (R + 1,)
-        self.sizes = sizes
-        self.texts = _with_reasoning(texts, reasoning) if keeps_reasoning else texts  # (C,)
+        self.batch, self.keeps_reasoning = batch, keeps_reasoning
+        is_ranked = "ranks" in batch.schema.names
+        self.sizes = pc.list_value_length(batch["ranks"]).to_numpy() if is_ranked else np.ones(len(batch), np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.sizes)])  # (R + 1,)
+        self.ranks = batch["ranks"].flatten().to_numpy() if is_ranked else np.ones(len(batch), np.int32)  # (C,)
+
+    @cached_property
+    def prompt_starts(self) -> "Array":
+        """(R + 1,) where each prompt's messages begin, and at last M."""
+        return np.concatenate([[0], np.cumsum(pc.list_value_length(self.batch["prompt"]).to_numpy())])
+
+    @cached_property
+    def roles(self) -> pa.Array:
+        """(M,)"""
+        return self.batch["prompt"].flatten().field("role")
+
+    @cached_property
+    def contents(self) -> pa.Array:
+        """(M,)"""
+        return self.batch["prompt"].flatten().field("content")
+
+    @cached_property
+    def answers(self) -> "Mapping[str, pa.Array]":
+        """`completion` and `reasoning`, (C,) each; of rankings `source`, too."""
+        if "completions" not in self.batch.schema.names:
+            return {name: self.batch[name] for name in ("completion", "reasoning")}
+        answers = self.batch["completions"].flatten()
+        return {name: answers.field(name) for name in ("completion", "reasoning", "source")}
+
+    @cached_property
+    def texts(self) -> pa.Array:
+        """(C,)"""
+        texts, reasoning = self.answers["completion"], self.answers["reasoning"]
+        if not self.keeps_reasoning:
+            return texts
+        thought = pc.binary_join_element_wise("<think>\n", reasoning, "\n</think>\n\n", texts, "")
+        return pc.if_else(pc.equal(reasoning, ""), texts, thought)
 
     @cached_property
     def ranking(self) -> "Array":
@@ -138,8 +159,3 @@ class Flat:
             [self.text(roles, role), self.text(contents, at)], fields=list(MESSAGES.value_type)
         )
         return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), turns, type=MESSAGES)
-
-
-def _with_reasoning(texts: pa.Array, reasoning: pa.Array) -> pa.Array:
-    thought = pc.binary_join_element_wise("<think>\n", reasoning, "\n</think>\n\n", texts, "")
-    return pc.if_else(pc.equal(reasoning, ""), texts, thought)

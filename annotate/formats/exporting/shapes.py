@@ -50,6 +50,8 @@ RECORDS = pa.schema(
 )
 # What a best and a worst answer score in UltraFeedback.
 BEST, WORST = 10, 1
+# Ranks are small.
+COUNTED = 20_000
 Columns = dict[str, pa.Array]
 
 
@@ -110,8 +112,7 @@ def count_rows(version: DatasetVersion, export: Export, split: str) -> int:
         return sum(int(counts[f"{side}_{what}"]) for side in sides for what in ("demonstrations", "best"))
     if export.shape != "unpaired":
         return sum(int(counts[f"{side}_pairs"]) for side in sides)
-    columns = ["prompt", "completions", "ranks", "verdict"]
-    batches = stored_batches(version, "rankings.parquet", split, columns=columns)
+    batches = stored_batches(version, "rankings.parquet", split, columns=["ranks", "verdict"], rows=COUNTED)
     return sum(int((Flat(batch, keeps_reasoning=False).labels(export.desirable) >= 0).sum()) for batch in batches)
 
 
@@ -249,8 +250,8 @@ def _reward_bench(flat: Flat, version: DatasetVersion) -> Columns:
         "prompt": flat.text(flat.questions, pairs.ranking) if plain else flat.messages(pairs.ranking, None),
         "chosen": flat.text(flat.texts, pairs.chosen),
         "rejected": flat.text(flat.texts, pairs.rejected),
-        "chosen_model": flat.text(flat.sources, pairs.chosen),
-        "rejected_model": flat.text(flat.sources, pairs.rejected),
+        "chosen_model": flat.text(flat.answers["source"], pairs.chosen),
+        "rejected_model": flat.text(flat.answers["source"], pairs.rejected),
         "subset": pa.array([version.project.slug] * len(pairs.ranking), pa.string()),
     }
 
