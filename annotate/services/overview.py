@@ -15,6 +15,8 @@ from .progress import last_midnight
 
 SAMPLE = 4_000
 PACE_OF = 500
+# Behind those may be imported rankings and decisions, of which a file brings any number at once.
+PACE_AMONG = 5_000
 DAYS = 14
 WEEK = 7
 
@@ -66,16 +68,18 @@ def measure_progress(project: Project, *, sample: int = SAMPLE) -> Progress:
 
 
 def median_seconds(project: Project) -> float | None:
-    """How long the last rankings took, PACE_OF at most; None before the first."""
+    """How long people's last rankings took, PACE_OF at most; None if none of them is among the last PACE_AMONG of all."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
-                SELECT seconds, role FROM annotate_ranking WHERE project_id = %s AND is_current
-                ORDER BY id DESC LIMIT %s
-            ) latest WHERE role = 'annotator'
+                SELECT seconds FROM (
+                    SELECT id, seconds, role FROM annotate_ranking WHERE project_id = %s AND is_current
+                    ORDER BY id DESC LIMIT %s
+                ) latest WHERE role = 'annotator' ORDER BY id DESC LIMIT %s
+            ) by_people
             """,
-            [project.pk, PACE_OF],
+            [project.pk, PACE_AMONG, PACE_OF],
         )
         median: float | None = cursor.fetchone()[0]
     return median

@@ -126,6 +126,7 @@ def describe_rankings(prompt: Prompt) -> list[dict[str, Any]]:
     rankings = (
         Ranking.objects.current()
         .filter(task__prompt=prompt)
+        .select_related("imported")
         .prefetch_related("ranked_completions")
         .order_by("-pk")[:RANKINGS_SHOWN]
     )
@@ -138,7 +139,9 @@ def describe_rankings(prompt: Prompt) -> list[dict[str, Any]]:
         described.append(
             {
                 "ranking": ranking,
-                "annotator": pseudonyms.get(ranking.annotator_id, ""),
+                "annotator": ranking.imported.annotator
+                if hasattr(ranking, "imported")
+                else pseudonyms.get(ranking.annotator_id, ""),
                 "places": [places[rank] for rank in sorted(places)],
             }
         )

@@ -101,7 +101,8 @@ def task_state(request: ProjectRequest, pk: int) -> HttpResponse:
 def rankings_of(task: RankingTask) -> RankingQuerySet:
     """With all that the page says of each."""
     rankings: RankingQuerySet = Ranking.objects.filter(task=task)
-    return rankings.select_related("annotator", "assignment").prefetch_related("ranked_completions")
+    rows = rankings.select_related("annotator", "assignment", "imported")
+    return rows.prefetch_related("ranked_completions")
 
 
 def name_people(membership: Membership, people: Iterable[User]) -> dict[int, str]:
@@ -152,7 +153,7 @@ def describe_columns(rankings: Sequence[Ranking], names: dict[int, str]) -> list
     return [
         {
             "ranking": one,
-            "name": names[one.annotator_id],
+            "name": one.imported.annotator if hasattr(one, "imported") else names[one.annotator_id],
             "is_decision": one.role == Ranking.Role.ADJUDICATOR,
             "accuracy": None if one.accuracy is None else 100 * one.accuracy,
             "tau": _tau_with_others(one.pk, ranks),
