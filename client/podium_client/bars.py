@@ -49,7 +49,8 @@ class Bars:
         with self._lock:
             if self._progress is None:
                 columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[note]}")
-                self._progress = Progress(*columns, console=Console(stderr=True))
+                # rich would take what is printed into a pipe for something to show above the bar.
+                self._progress = Progress(*columns, console=Console(stderr=True), redirect_stdout=sys.stdout.isatty())
                 self._progress.start()
             self._open += 1
             return self._progress

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .bars import Told
-from .errors import BadAnswer, Unreachable
+from .errors import ApiError, BadAnswer, Unreachable
 from .flows import Fetch, Flow, Sleep, work
 from .transports import Session
 from .wire import PATIENCE, Request, Response, growing_pause, is_worth_repeating, problem
@@ -26,7 +26,7 @@ except ImportError:  # Windows: a download is gone on with, but two of one file 
 
 def download(session: Session, request: Request, target: Path, title: str = "") -> Flow[Path]:
     """The file at `target`, or in that folder under the server's name for it. What an earlier call that was interrupted has left of the same file is kept and gone on with."""
-    head = yield from session.call(replace(request, method="HEAD"))
+    head = yield from _describe(session, request)
     etag = head.headers.get("etag", "")
     if target.is_dir():
         target = target / _name_of(head)
@@ -36,6 +36,16 @@ def download(session: Session, request: Request, target: Path, title: str = "") 
         yield from _fill(session, request, etag, file, told)
         yield from work(lambda: _finish(file, place, target))
     return target
+
+
+def _describe(session: Session, request: Request) -> Flow[Response]:
+    """What HEAD says; nothing where the server has no word for it: such a file cannot be gone on with."""
+    try:
+        return (yield from session.call(replace(request, method="HEAD")))
+    except ApiError as error:
+        if error.status != 405:
+            raise
+        return Response(200, {})
 
 
 def _fill(session: Session, request: Request, etag: str, file: BinaryIO, told: Told) -> Flow[None]:

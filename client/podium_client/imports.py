@@ -84,7 +84,11 @@ class Import(InProject[M]):
         """Import what was uploaded; `mapping` in place of the one it was uploaded with."""
         body: dict[str, Any] = {"dry_run": dry_run, **({"mapping": dict(mapping)} if mapping is not None else {})}
         started = self._same(
-            (yield from self.session.ask(post("projects", self.project, "imports", self.id, "start", body=body)))
+            (
+                yield from self.session.ask(
+                    post("projects", self.project, "imports", self.id, "start", body=body, once=True)
+                )
+            )
         )
         return (yield from started.ended(timeout)) if wait else started
 
