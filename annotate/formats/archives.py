@@ -53,6 +53,7 @@ def open_archive(stream: BinaryIO, size: int) -> RecordFile:
             refusal = _refusal(member)
             if refusal:
                 yield Record(0, problem=RowError("", refusal), raw=shown(member).encode(), member=shown(member))
+                done += member.compress_size
                 continue
             try:
                 with archive.open(member) as current:

@@ -74,8 +74,8 @@ def table_records(lines: Lines) -> Iterator[Record]:
             cells = next(reader, None)
         except csv.Error as error:
             problem = _problem(error, start, lines.number)
-        for line, raw in text.too_long:
-            yield too_long(line, raw)
+        for line, beginning in text.too_long:
+            yield too_long(line, beginning)
         text.too_long.clear()
         if cells is None:
             return

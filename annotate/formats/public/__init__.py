@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from django.utils.functional import Promise
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from annotate.formats.errors import MAX_LINE, FileError, RowError
@@ -20,15 +21,16 @@ from . import dialogues, scored
 from .arena import fits_arena, from_arena
 from .argilla import fits_argilla, from_argilla
 from .columns import Column, columns_of
-from .common import Raw
+from .common import Gathered, Raw
 from .label_studio import fits_label_studio, from_label_studio
-from .scored import ROWS
 
 __all__ = ["SHAPES", "Column", "Shape", "columns_of", "detect", "gathered", "recognised"]
 
 SAMPLE = 50
 # Of the rows that are looked at, so many must fit.
 MOST = 0.6
+# What comes of looking for something where a row has something else.
+UNEXPECTED = (TypeError, ValueError, LookupError, AttributeError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,28 @@ class Shape:
     convert: Callable[[Raw], Raw]
     is_gathered: bool = False
 
+    def suits(self, value: Raw) -> bool:
+        """Whether a row looks like this shape, whatever it holds."""
+        try:
+            return self.fits(value)
+        except UNEXPECTED:
+            return False
+
     def adapt(self, value: Raw, mapping: Mapping) -> Raw:
         """The row as Podium's own, its columns renamed first. RowError where the row is not of this shape."""
         return self.adapted(value, mapping)[0]
 
     def adapted(self, value: Raw, mapping: Mapping) -> tuple[Raw, dict[str, str]]:
         """The same, with {Podium's name: the file's own} of the columns that were renamed."""
-        if ROWS not in value:
-            rest, names = renamed(value, mapping)
+        rows = [renamed(row, mapping) for row in value["rows"]] if isinstance(value, Gathered) else []
+        rest, names = rows[0] if rows else renamed(value, mapping)
+        if rows:
+            rest = Gathered(rows=[row for row, _names in rows])
+        try:
             return self.convert(rest), names
-        rows = [renamed(row, mapping) for row in value[ROWS]]
-        return self.convert({ROWS: [rest for rest, _names in rows]}), rows[0][1]
+        except UNEXPECTED as error:
+            reason = gettext("The row is not of the shape “%(shape)s”.")
+            raise RowError("", reason % {"shape": self.label}) from error
 
 
 def _own(value: Raw) -> Raw:
@@ -213,7 +226,7 @@ def detect(values: Sequence[Raw], mapping: Mapping | None = None) -> Shape | Non
     None also where the rows have Podium's own columns, which need no adapter.
     """
     rows = [_renamed_or_not(value, mapping) for value in values[:SAMPLE]]
-    counts = {shape.name: sum(map(shape.fits, rows)) for shape in _ALL}
+    counts = {shape.name: sum(map(shape.suits, rows)) for shape in _ALL}
     best = max(counts, key=lambda name: counts[name])
     return SHAPES[best] if rows and counts[best] >= MOST * len(rows) else None
 
@@ -281,5 +294,8 @@ def _joined(held: list[Record]) -> Record:
         return held[0]
     first = held[0]
     return Record(
-        first.line, {ROWS: [one.value for one in held]}, raw=b"".join(one.raw for one in held), member=first.member
+        first.line,
+        Gathered(rows=[one.value for one in held]),
+        raw=b"".join(one.raw for one in held),
+        member=first.member,
     )

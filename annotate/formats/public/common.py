@@ -25,7 +25,18 @@ ROLES = {
     "system": "system",
     "developer": "system",
 }
+
+
+class Gathered(dict[str, Any]):
+    """Under `rows`, the rows that follow one another with the same prompt, when a shape reads them as one."""
+
+
 PROMPTS = ("prompt", "instruction", "question", "query", "input", "context", "conversation", "chat", "text")
+
+
+def rows_of(value: Raw) -> list[Raw]:
+    """Copies of the rows that are gathered, or of the one row."""
+    return [dict(row) for row in value["rows"]] if isinstance(value, Gathered) else [dict(value)]
 
 
 def turns(value: Any, name: str) -> list[Message]:

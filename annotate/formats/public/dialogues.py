@@ -18,9 +18,8 @@ def fits_hh(value: Raw) -> bool:
 
 def from_hh(value: Raw) -> Raw:
     """`chosen` and `rejected` are whole dialogues as text. Turns of one speaker in a row are one turn."""
-    prompt, chosen, rejected = parted(
-        spoken(value["chosen"], "chosen"), spoken(value["rejected"], "rejected"), "rejected"
-    )
+    first, second = (spoken(value.get(name), name) for name in ("chosen", "rejected"))
+    prompt, chosen, rejected = parted(first, second, "rejected")
     return {**value, "prompt": prompt, "chosen": chosen, "rejected": rejected}
 
 

@@ -54,7 +54,7 @@ def from_label_studio(value: Raw) -> Raw:
     if items and not any(one.get("selected") for one in chosen):
         listing = listed(data.pop(items))
         completions = [answer(_text_of(one), one.get("model")) for one in listing]
-        rankings = [_ranked(one, _ids(listing)) for one in chosen]
+        rankings: list[Raw | None] = [_ranked(one, _ids(listing)) for one in chosen]
     else:
         names = _sides(data)
         completions = [data.pop(name) for name in names]

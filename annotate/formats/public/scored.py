@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 from annotate.formats.errors import RowError
 from annotate.formats.renaming import listed, number_of, ranks_of
 
-from .common import PROMPTS, Raw, answer, first_of, is_list_of, pair_ranks, parted, turns
+from .common import PROMPTS, Raw, answer, first_of, is_list_of, pair_ranks, parted, rows_of, turns
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 PAIR_SCORES = (
@@ -20,8 +20,6 @@ PAIR_MODELS = (("chosen_model", "rejected_model"), ("chosen-model", "rejected-mo
 TEXTS = ("generations", "responses", "completions", "candidates")
 SCORES = ("scores", "ratings", "rewards", "overall_scores")
 MODELS = ("model_names", "models", "generation_models")
-# The rows that follow one another with the same prompt, when a shape reads them as one.
-ROWS = "(rows)"
 
 
 def fits_ultrafeedback(value: Raw) -> bool:
@@ -142,7 +140,7 @@ def fits_helpsteer(value: Raw) -> bool:
 
 def from_helpsteer(value: Raw) -> Raw:
     """Responses to one prompt, with attributes of 0 to 4, which become ratings of 1 to 5; helpfulness orders them."""
-    rows = [dict(row) for row in value.get(ROWS, [value])]
+    rows = rows_of(value)
     completions = [answer(row.pop("response", None), row.pop("model", None)) for row in rows]
     made: Raw = {"completions": completions}
     if len(rows) > 1:
@@ -208,7 +206,7 @@ def fits_unpaired(value: Raw) -> bool:
 
 def from_unpaired(value: Raw) -> Raw:
     """Completions of one prompt that are each good or bad: the good ones tie before the bad ones, which tie, too."""
-    rows = [dict(row) for row in value.get(ROWS, [value])]
+    rows = rows_of(value)
     if len(rows) == 1:
         return rows[0]
     labels = [_label(row.pop("label", None)) for row in rows]
