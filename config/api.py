@@ -1,11 +1,14 @@
 """The REST API at /api/v1/, put together. Its OpenAPI description is at /api/v1/openapi.json."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from ninja.parser import Parser
+from ninja.renderers import JSONRenderer
+from ninja.responses import NinjaJSONEncoder
 
 from annotate.api.datasets import router as datasets
 from annotate.api.errors import Problem, add_error_handlers, describe_fault, problem_response
@@ -14,8 +17,8 @@ from annotate.api.imports import router as imports
 from annotate.api.projects import router as projects
 from annotate.api.prompts import router as prompts
 from annotate.api.rankings import router as rankings
-from annotate.api.webhooks import router as webhooks
 from annotate.api.versions import router as versions
+from annotate.api.webhooks import router as webhooks
 from training.api.evaluations import router as evaluations
 from training.api.lineage import router as lineage
 from training.api.pipelines import router as pipelines
@@ -34,6 +37,18 @@ class JsonParser(Parser):
         return json.loads(request.body, parse_constant=_refuse_constant)
 
 
+class JsonEncoder(NinjaJSONEncoder):
+    def default(self, value: Any) -> Any:
+        """A time as all of the API writes it: UTC, to the microsecond."""
+        if isinstance(value, datetime):
+            return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return super().default(value)
+
+
+class JsonRenderer(JSONRenderer):
+    encoder_class = JsonEncoder
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(name)
 
@@ -47,8 +62,23 @@ api = DescribedAPI(
     ),
     docs_url=None,
     parser=JsonParser(),
+    renderer=JsonRenderer(),
 )
 add_error_handlers(api)
 api.add_exception_handler(Exception, lambda request, error: problem_response(describe_fault(error, status_of(error))))
-for router in (projects, prompts, rankings, imports, evaluations, datasets, versions, lineage, exports, runs, replies, pipelines, webhooks):
+for router in (
+    projects,
+    prompts,
+    rankings,
+    imports,
+    evaluations,
+    datasets,
+    versions,
+    lineage,
+    exports,
+    runs,
+    replies,
+    pipelines,
+    webhooks,
+):
     api.add_router("", router)

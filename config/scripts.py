@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import resolve
 from django.utils.translation import get_language_from_request, override
@@ -34,8 +34,8 @@ def _answer(request: HttpRequest) -> HttpResponseBase:
         except Exception as error:  # whatever it is, a script is told in a way that it can read
             response = api.on_exception(request, error)
     response.headers.setdefault("Cache-Control", "no-store")
-    if not response.streaming:
-        response.headers.setdefault("Content-Length", str(len(response.content)))  # type: ignore[attr-defined]
+    if isinstance(response, HttpResponse):
+        response.headers.setdefault("Content-Length", str(len(response.content)))
     if use := getattr(request, "use", None):
         limit = settings.API_REQUESTS_PER_MINUTE
         response.headers["RateLimit-Policy"] = f'"minute";q={limit};w=60'
@@ -61,9 +61,10 @@ def _call(request: HttpRequest) -> HttpResponseBase:
     )
 
 
-def _without_body(response: HttpResponseBase) -> HttpResponse:
-    response.close()
-    headers = dict(response.headers)
-    if not response.streaming:
-        headers["Content-Length"] = str(len(response.content))  # type: ignore[attr-defined]
-    return HttpResponse(status=response.status_code, headers=headers)
+def _without_body(response: HttpResponseBase) -> HttpResponseBase:
+    if isinstance(response, StreamingHttpResponse):
+        response.streaming_content = iter(())
+    elif isinstance(response, HttpResponse):
+        response.headers["Content-Length"] = str(len(response.content))
+        response.content = b""
+    return response

@@ -75,6 +75,10 @@ class Token(HttpBearer):
         super().__init__()
         self.scope = scope
 
+    def __call__(self, request: HttpRequest) -> Any:
+        kind, _space, token = request.META.get("HTTP_AUTHORIZATION", "").partition(" ")
+        return self.authenticate(request, token) if kind.lower() == "bearer" else None
+
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
         use = use_token(token, trusting=request.method in READING)
         if use is None:

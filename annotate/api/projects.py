@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from django.db import IntegrityError, transaction
+from django.http import HttpResponse
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Schema, Status
 from pydantic import Field
@@ -29,6 +30,7 @@ from .base import (
     page_of,
     projects_of,
 )
+from .rows import answer_json
 
 router = Router(tags=["projects"], auth=Token(Scope.READ))
 
@@ -95,8 +97,8 @@ def list_projects(request: ApiRequest, query: Annotated[PageQuery, Query()]) -> 
     operation_id="get_project",
     summary="A project and how far it is",
 )
-def get_project(request: ApiRequest, slug: str) -> dict[str, Any]:
-    return project_out(membership_of(request, slug))
+def get_project(request: ApiRequest, slug: str) -> HttpResponse:
+    return answer_json(project_out(membership_of(request, slug)).model_dump_json())
 
 
 @router.post(
@@ -120,16 +122,16 @@ def create(request: ApiRequest, body: ProjectIn) -> Status[ProjectDetail]:
             made = create_project(project=form.save(commit=False), creator=request.user)
     except IntegrityError as error:
         raise Problem(409, _("Another project has this address by now.")) from error
-    return Status(201, ProjectDetail(**project_out(made.memberships.select_related("project").get())))
+    return Status(201, project_out(made.memberships.select_related("project").get()))
 
 
-def project_out(membership: Membership) -> dict[str, Any]:
+def project_out(membership: Membership) -> ProjectDetail:
     project = membership.project
     progress = _progress.get_or_find(project.pk, lambda: measure_progress(project))
-    return {
+    return ProjectDetail(
         **{name: getattr(project, name) for name in ProjectOut.model_fields},
-        "role": membership.role,
-        "rankings_done": progress.done,
-        "rankings_asked": progress.asked,
-        "is_exact": progress.is_exact,
-    }
+        role=membership.role,
+        rankings_done=progress.done,
+        rankings_asked=progress.asked,
+        is_exact=progress.is_exact,
+    )

@@ -8,7 +8,7 @@ from ninja import Query, Router, Schema
 from pydantic import Field
 
 from .base import ERRORS, ID_MAX, READERS, ApiRequest, PageQuery, ProblemOut, Scope, Token, membership_of
-from .rows import RowPage, after, answer_json, answer_page, fetch
+from .rows import Lasting, RowPage, after, answer_json, answer_page, fetch, fetch_ids, time_json
 
 router = Router(tags=["data"], auth=Token(Scope.READ))
 
@@ -54,19 +54,19 @@ class CompletionQuery(PageQuery):
     source: str = Field("", max_length=200, description="Those of this source")
 
 
-PROMPT = "id, content_hash, messages, tags, reference_answer, metadata, created_at"
-PROMPTS = """
-    SELECT id, row_to_json(p)::text FROM (
-        SELECT {columns} FROM annotate_prompt WHERE project_id = %(project)s AND id > %(after)s {only}
-        ORDER BY id LIMIT {limit}
-    ) p ORDER BY id
-"""
+COLUMNS = f"id, content_hash, messages, tags, reference_answer, metadata, {time_json('created_at')} AS created_at"
+PROMPTS = (
+    "SELECT id FROM annotate_prompt WHERE project_id = %(project)s AND id > %(after)s {only} ORDER BY id LIMIT {limit}"
+)
+PROMPT = Lasting(
+    f"SELECT id, row_to_json(p)::text FROM (SELECT {COLUMNS} FROM annotate_prompt WHERE id = ANY(%(ids)s)) p"  # noqa: S608
+)
 # An array's order is not that of its rows, so that the completions say it themselves.
-ONE_PROMPT = f"""
+WHOLE_PROMPT = f"""
     SELECT row_to_json(p)::text FROM (
-        SELECT {PROMPT}, (
+        SELECT {COLUMNS}, (
             SELECT coalesce(json_agg(json_build_object('id', c.id, 'text', c.text, 'reasoning', c.reasoning, 'source', s.name,
-                'sampling', c.sampling, 'created_at', c.created_at) ORDER BY c.id), '[]')
+                'sampling', c.sampling, 'created_at', {time_json("c.created_at")}) ORDER BY c.id), '[]')
             FROM annotate_completion c JOIN annotate_source s ON s.id = c.source_id WHERE c.prompt_id = prompt.id
         ) AS completions
         FROM annotate_prompt prompt WHERE project_id = %(project)s AND id = %(id)s
@@ -74,22 +74,22 @@ ONE_PROMPT = f"""
 """  # noqa: S608 - built of constants
 # Each source has its completions in the order of ids; of each the first ones are enough.
 COMPLETIONS = """
-    SELECT id, row_to_json(found)::text FROM (
-        SELECT c.id, c.prompt_id AS prompt, c.text, c.reasoning, s.name AS source, c.sampling, c.created_at
-        FROM annotate_source s CROSS JOIN LATERAL (
-            SELECT * FROM annotate_completion WHERE source_id = s.id AND id > %(after)s ORDER BY id LIMIT {limit}
-        ) c
-        WHERE s.project_id = %(project)s {only} ORDER BY c.id LIMIT {limit}
-    ) found ORDER BY id
+    SELECT c.id FROM annotate_source s CROSS JOIN LATERAL (
+        SELECT id FROM annotate_completion WHERE source_id = s.id AND id > %(after)s ORDER BY id LIMIT {limit}
+    ) c
+    WHERE s.project_id = %(project)s {only} ORDER BY c.id LIMIT {limit}
 """
 COMPLETIONS_TO = """
-    SELECT id, row_to_json(found)::text FROM (
-        SELECT c.id, c.prompt_id AS prompt, c.text, c.reasoning, s.name AS source, c.sampling, c.created_at
-        FROM annotate_completion c JOIN annotate_source s ON s.id = c.source_id
-        WHERE c.prompt_id = %(prompt)s AND s.project_id = %(project)s AND c.id > %(after)s {only}
-        ORDER BY c.id LIMIT {limit}
-    ) found ORDER BY id
+    SELECT c.id FROM annotate_completion c JOIN annotate_source s ON s.id = c.source_id
+    WHERE c.prompt_id = %(prompt)s AND s.project_id = %(project)s AND c.id > %(after)s {only} ORDER BY c.id LIMIT {limit}
 """
+COMPLETION = Lasting(f"""
+    SELECT id, row_to_json(found)::text FROM (
+        SELECT c.id, c.prompt_id AS prompt, c.text, c.reasoning, s.name AS source, c.sampling,
+            {time_json("c.created_at")} AS created_at
+        FROM annotate_completion c JOIN annotate_source s ON s.id = c.source_id WHERE c.id = ANY(%(ids)s)
+    ) found
+""")  # noqa: S608 - built of constants
 
 
 @router.get(
@@ -101,8 +101,9 @@ COMPLETIONS_TO = """
 def list_prompts(request: ApiRequest, slug: str, query: Annotated[PromptQuery, Query()]) -> HttpResponse:
     project = membership_of(request, slug, *READERS).project_id
     only = "AND tags @> ARRAY[%(tag)s::varchar]" if query.tag else ""
-    statement = PROMPTS.format(columns=PROMPT, only=only, limit=query.limit + 1)
-    return answer_page(fetch(statement, {"project": project, "after": after(query), "tag": query.tag}), query)
+    statement = PROMPTS.format(only=only, limit=query.limit + 1)
+    ids = fetch_ids(statement, {"project": project, "after": after(query), "tag": query.tag})
+    return answer_page(ids, PROMPT, query)
 
 
 @router.get(
@@ -113,7 +114,7 @@ def list_prompts(request: ApiRequest, slug: str, query: Annotated[PromptQuery, Q
 )
 def get_prompt(request: ApiRequest, slug: str, id: int) -> HttpResponse:
     project = membership_of(request, slug, *READERS).project_id
-    found = fetch(ONE_PROMPT, {"project": project, "id": min(id, ID_MAX)})
+    found = fetch(WHOLE_PROMPT, {"project": project, "id": min(id, ID_MAX)})
     if not found:
         raise Http404
     return answer_json(found[0][0])
@@ -131,4 +132,4 @@ def list_completions(request: ApiRequest, slug: str, query: Annotated[Completion
         only="AND s.name = %(source)s" if query.source else "", limit=query.limit + 1
     )
     parameters = {"project": project, "after": after(query), "prompt": query.prompt, "source": query.source}
-    return answer_page(fetch(statement, parameters), query)
+    return answer_page(fetch_ids(statement, parameters), COMPLETION, query)

@@ -7,10 +7,11 @@ from django.http import HttpResponse
 from ninja import Query, Router, Schema
 from pydantic import AwareDatetime, Field
 
+from annotate.formats.selection import RANKED_BY
 from annotate.models import Ranking
 
 from .base import ERRORS, ID_MAX, READERS, ApiRequest, PageQuery, ProblemOut, Scope, Token, membership_of
-from .rows import RowPage, after, answer_page, fetch
+from .rows import Lasting, RowPage, after, answer_page, fetch_ids, time_json
 
 router = Router(tags=["data"], auth=Token(Scope.READ))
 
@@ -43,26 +44,26 @@ class RankingQuery(PageQuery):
 
 
 RANKINGS = """
-    SELECT r.id, json_build_object(
-        'ranking', replace(r.uid::text, '-', ''), 'prompt', t.prompt_id, 'task', r.task_id, 'verdict', r.verdict,
-        'annotator', CASE WHEN r.role = 'imported' THEN coalesce(nullif(i.annotator, ''), 'imported')
-            ELSE coalesce(m.pseudonym, 'left-' || substr(md5(r.project_id || ':' || r.annotator_id), 1, 8)) END,
-        'role', r.role, 'completions', ranked.completions, 'reasons', r.reasons, 'comment', r.comment,
-        'seconds', r.seconds, 'created_at', r.created_at)::text
-    FROM (
-        SELECT * FROM annotate_ranking
-        WHERE project_id = %(project)s AND is_current AND id > %(after)s {only} ORDER BY id LIMIT {limit}
-    ) r
+    SELECT id FROM annotate_ranking
+    WHERE project_id = %(project)s AND is_current AND id > %(after)s {only} ORDER BY id LIMIT {limit}
+"""
+RANKING = Lasting(f"""
+    SELECT r.id, row_to_json(told)::text
+    FROM annotate_ranking r
     JOIN annotate_rankingtask t ON t.id = r.task_id
     LEFT JOIN annotate_membership m ON m.project_id = r.project_id AND m.user_id = r.annotator_id
     LEFT JOIN annotate_importedranking i ON i.ranking_id = r.id
     CROSS JOIN LATERAL (
-        SELECT coalesce(json_agg(json_build_object('id', completion_id, 'rank', rank, 'ratings', ratings)
-            ORDER BY rank, completion_id), '[]') AS completions
-        FROM annotate_rankedcompletion WHERE ranking_id = r.id
-    ) ranked
-    ORDER BY r.id
-"""
+        SELECT replace(r.uid::text, '-', '') AS ranking, t.prompt_id AS prompt, r.task_id AS task, r.verdict,
+            {RANKED_BY} AS annotator, r.role, (
+                SELECT coalesce(json_agg(json_build_object('id', completion_id, 'rank', rank, 'ratings', ratings)
+                    ORDER BY rank, completion_id), '[]')
+                FROM annotate_rankedcompletion WHERE ranking_id = r.id
+            ) AS completions,
+            r.reasons, r.comment, r.seconds, {time_json("r.created_at")} AS created_at
+    ) told
+    WHERE r.id = ANY(%(ids)s)
+""")  # noqa: S608 - built of constants
 ONLY = {
     "since": "AND created_at >= %(since)s",
     "until": "AND created_at < %(until)s",
@@ -86,5 +87,5 @@ def list_rankings(request: ApiRequest, slug: str, query: Annotated[RankingQuery,
     wanted = query.model_dump(include=set(ONLY), exclude_none=True)
     statement = RANKINGS.format(only=" ".join(ONLY[name] for name in wanted), limit=query.limit + 1)
     # How many rows a filter leaves decides the way to them, so that Postgres has to see its value.
-    rows = fetch(statement, {"project": project, "after": after(query), **wanted}, planned=not wanted)
-    return answer_page(rows, query)
+    ids = fetch_ids(statement, {"project": project, "after": after(query), **wanted}, planned=not wanted)
+    return answer_page(ids, RANKING, query)

@@ -106,7 +106,8 @@ def test_a_token_that_ceased_to_work_reads_no_longer_than_a_moment_and_writes_no
     if change == "deactivated":
         User.objects.filter(pk=alice.pk).update(is_active=False)
     else:
-        ApiToken.objects.update(**{f"{change}_at" if change == "revoked" else "expires_at": timezone.now()})
+        field = "revoked_at" if change == "revoked" else "expires_at"
+        ApiToken.objects.update(**{field: timezone.now() - timedelta(hours=1)})
     refused = Client().post("/api/v1/projects", {}, content_type="application/json", headers=bearer(token))
     assert refused.status_code == 401
     assert get(ME, token).status_code == 401, "whoever was refused once is refused from then on"

@@ -31,7 +31,7 @@ from psycopg import sql
 from config.embedded import throwaway_services
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ("web", "assignment", "page", "data", "reward", "dpo", "rl", "startup", "gpu")
+GROUPS = ("web", "api", "assignment", "page", "data", "reward", "dpo", "rl", "startup", "gpu")
 PACKAGES = ("Django", "psycopg", "celery", "gunicorn", "pyarrow", "torch", "transformers", "trl")
 
 

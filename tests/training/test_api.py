@@ -36,7 +36,7 @@ def test_a_run_is_started_followed_and_stopped(alice, project, base, dataset, to
     assert get(f"{runs}?method=dpo&state=queued", token).json() == {"items": [made], "next": None}
     assert get(f"{runs}?method=sft", token).json()["items"] == []
     assert get(f"{runs}?state=asleep", token).json()["errors"].keys() == {"state"}
-    assert get(f"{runs}/{run.pk}/metrics", token).json() == {"names": [], "rows": []}
+    assert get(f"{runs}/{run.pk}/metrics", token).json() == {"names": [], "rows": [], "next": None}
     assert post(f"{runs}/{run.pk}/retry", token, {}).status_code == 409
     assert post(f"{runs}/{run.pk}/cancel", token, {}).json()["state"] == "cancelled"
     again = post(f"{runs}/{run.pk}/retry", token, {})

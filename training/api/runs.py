@@ -4,6 +4,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Annotated, Any, get_args, get_type_hints
 
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Schema, Status
@@ -11,6 +12,8 @@ from pydantic import Field
 
 from annotate.api.base import (
     ERRORS,
+    ID_MAX,
+    READERS,
     ApiRequest,
     Asked,
     Page,
@@ -24,17 +27,19 @@ from annotate.api.base import (
     membership_of,
     page_of,
 )
+from annotate.api.rows import answer_json, fetch, time_json
 from annotate.jobs import Job
 from annotate.models import Project
 from training.models import Checkpoint, Run
 from training.recipes.arguments import METHODS, InvalidArguments, Method
 from training.services.checkpoints import promote, promoted_checkpoint
-from training.services.events import all_rows
+from training.services.events import some_rows
 from training.services.runs import cancel_run, retry_run, start_run
 
 router = Router(tags=["training"], auth=Token(Scope.READ))
-READERS = (Role.RESEARCHER, Role.ADMIN)
 TRAIN = Token(Scope.TRAIN)
+METRICS_LIMIT = 5000
+INTEGER_MAX = 2**31 - 1
 
 
 class ArgumentOut(Schema):
@@ -105,6 +110,12 @@ class RunQuery(PageQuery):
 class MetricsOut(Schema):
     names: list[str]
     rows: list[list[float | None]] = Field(description="The step, then a value for each name")
+    next: int | None = Field(description="Where there are more: ask for them with `after` this step")
+
+
+class MetricsQuery(Asked):
+    after: int = Field(-1, ge=-1, le=INTEGER_MAX, description="Steps behind this one")
+    limit: int = Field(METRICS_LIMIT, ge=1, le=METRICS_LIMIT, description="How many steps")
 
 
 class CheckpointOut(Schema):
@@ -148,6 +159,27 @@ def _method(method: Method) -> dict[str, Any]:
             for item in fields(method.arguments)
         ],
     }
+
+
+# What `run_out` says, in one statement: whoever waits for a run asks for it again and again.
+ONE_RUN = f"""
+    SELECT row_to_json(told)::text FROM (
+        SELECT r.id, r.method, r.state, r.step, r.total_steps, r.seconds_left, r.arguments, (
+                SELECT coalesce(json_object_agg(i.role, c.name), '{{}}') FROM training_runinput i
+                JOIN training_checkpoint c ON c.id = i.checkpoint_id WHERE i.run_id = r.id
+            ) AS inputs,
+            v.number AS dataset, r.note, r.error, r.cause,
+            CASE jsonb_typeof(r.result -> 'metrics') WHEN 'object' THEN r.result -> 'metrics' ELSE '{{}}' END AS metrics, (
+                SELECT coalesce(json_agg(name ORDER BY output, id), '[]') FROM training_checkpoint WHERE run_id = r.id
+            ) AS checkpoints,
+            r.retry_of_id AS retry_of, u.username AS created_by, {time_json("r.queued_at")} AS queued_at,
+            {time_json("r.started_at")} AS started_at, {time_json("r.finished_at")} AS finished_at
+        FROM training_run r
+        LEFT JOIN annotate_datasetversion v ON v.id = r.dataset_version_id
+        LEFT JOIN annotate_user u ON u.id = r.created_by_id
+        WHERE r.project_id = %(project)s AND r.id = %(id)s
+    ) told
+"""  # noqa: S608 - built of constants
 
 
 def run_out(run: Run) -> RunOut:
@@ -281,19 +313,27 @@ def _named_inputs(project: Project, body: RunIn) -> dict[str, Checkpoint]:
     operation_id="get_run",
     summary="A run",
 )
-def get_run(request: ApiRequest, slug: str, id: int) -> RunOut:
-    return run_out(get_object_or_404(_runs(membership_of(request, slug, *READERS).project), pk=id))
+def get_run(request: ApiRequest, slug: str, id: int) -> HttpResponse:
+    project = membership_of(request, slug, *READERS).project_id
+    found = fetch(ONE_RUN, {"project": project, "id": min(id, ID_MAX)})
+    if not found:
+        raise Http404
+    return answer_json(found[0][0])
 
 
 @router.get(
     "/projects/{slug}/runs/{int:id}/metrics",
     response={200: MetricsOut, ERRORS: ProblemOut},
     operation_id="get_run_metrics",
-    summary="A run's curves",
+    summary="A run's curves, in order of the step",
+    description="`names` are those of the metrics on this page, in the order in which they first came.",
 )
-def get_run_metrics(request: ApiRequest, slug: str, id: int) -> dict[str, Any]:
-    names, rows = all_rows(get_object_or_404(_runs(membership_of(request, slug, *READERS).project), pk=id))
-    return {"names": names, "rows": [[step, *(values.get(name) for name in names)] for step, values in rows]}
+def get_run_metrics(request: ApiRequest, slug: str, id: int, query: Annotated[MetricsQuery, Query()]) -> dict[str, Any]:
+    run = get_object_or_404(_runs(membership_of(request, slug, *READERS).project), pk=id)
+    found, more = some_rows(run, after=query.after, limit=query.limit)
+    names = list(dict.fromkeys(name for _step, values in found for name in values))
+    rows = [[step, *(values.get(name) for name in names)] for step, values in found]
+    return {"names": names, "rows": rows, "next": found[-1][0] if more else None}
 
 
 @router.post(

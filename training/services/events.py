@@ -170,6 +170,13 @@ def all_rows(run: Run) -> tuple[list[str], Iterator[tuple[int, dict[str, float]]
     return list(names), _by_step(events)
 
 
+def some_rows(run: Run, *, after: int, limit: int) -> tuple[list[tuple[int, dict[str, float]]], bool]:
+    """(step, name → value) of the first `limit` steps behind `after`, in order, and whether there are more."""
+    events = _valid_metrics(run).filter(step__gt=after)
+    steps = list(events.order_by("step").values_list("step", flat=True).distinct()[: limit + 1])
+    return list(_by_step(events.filter(step__lte=steps[:limit][-1]))) if steps else [], len(steps) > limit
+
+
 def _by_step(events: QuerySet[RunEvent]) -> Iterator[tuple[int, dict[str, float]]]:
     rows = events.order_by("step", "offset").values_list("step", "data").iterator(READ_ROWS)
     for step, group in groupby(rows, key=itemgetter(0)):
