@@ -5,6 +5,7 @@ otherwise a moment later changes nothing. TLS checks the certificate for the nam
 environment are not asked, and the whole exchange has one deadline, however slowly the other side drips.
 """
 
+import socket
 import ssl
 import threading
 import time
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import httpcore2 as httpcore
 from django.core.exceptions import ValidationError
+from django.utils.translation import gettext_noop
 
 from annotate.addresses import Address, read_address, resolve
 
@@ -41,21 +43,21 @@ def post(url: str, headers: dict[str, str], body: bytes) -> Answer:
         status, answered, content = _exchange(read_address(url), headers, body, began + SECONDS)
         text = " ".join(content.decode("utf-8", "replace").replace("\0", "").split())
         if 300 <= status < 400:
-            error = "It answered with a redirect, and redirects are not followed: give the address itself."
+            error = gettext_noop(
+                "It answered with a redirect, and redirects are not followed: give the address itself."
+            )
         after = answered.get("retry-after", "")
         retry_after = float(after) if after.isascii() and after.isdecimal() and len(after) < 8 else 0.0
     except ValidationError as refused:
         error = " ".join(refused.messages)
     except (httpcore.TimeoutException, TimeoutError):
-        error = "It took too long."
-    except (
-        httpcore.NetworkError,
-        httpcore.ProtocolError,
-        httpcore.UnsupportedProtocol,
-        OSError,
-        UnicodeError,
-    ) as failure:
-        error = f"{type(failure).__name__}: {failure}"
+        error = gettext_noop("It took too long.")
+    except socket.gaierror:
+        error = gettext_noop("There is no host of this name.")
+    except (httpcore.ConnectError, OSError) as failure:
+        error = f"No connection: {failure}"
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.UnsupportedProtocol, UnicodeError) as failure:
+        error = f"No answer: {failure}"
     return Answer(status, text, error, retry_after, time.monotonic() - began)
 
 

@@ -167,6 +167,7 @@ def describe(delivery: Delivery) -> dict[str, Any]:
         "badge": "running" if is_flying else BADGES[State(delivery.state)],
         "label": _("Being sent") if is_flying else State(delivery.state).label,
         "is_flying": is_flying,
+        "is_due": delivery.next_at <= timezone.now(),
         "waits": delivery.state == State.WAITING and not is_flying,
         "payload": json.dumps({"type": event.kind, "data": event.payload}, indent=2, ensure_ascii=False),
     }

@@ -1,5 +1,7 @@
 """Webhooks as admins and scripts keep them: pages and the REST API."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 from django.utils import timezone
@@ -167,7 +169,7 @@ class Script:
         self.token = create_token(user=user, name="n", scopes=scopes or ("read", "write"), days=1)[1]
 
     def __call__(self, method, path, body=None, **headers):
-        options = {"headers": {"Authorization": f"Bearer {self.token}", **headers}}
+        options: dict[str, Any] = {"headers": {"Authorization": f"Bearer {self.token}", **headers}}
         if body is not None:
             options |= {"data": body, "content_type": "application/json"}
         return getattr(Client(), method)(path, **options)

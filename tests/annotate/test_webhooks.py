@@ -19,6 +19,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from annotate import jobs, tasks
 from annotate.models import AuditEvent, DatasetVersion, Delivery, Import, OutboxEvent, Project, Ranking, Webhook
+from annotate.outgoing import Answer
 from annotate.services import delivering
 from annotate.services.assignments import Refused
 from annotate.services.datasets import cancel_version, create_version
@@ -150,8 +151,8 @@ def lost(job):
 @pytest.mark.parametrize(
     ("end", "state"),
     [
-        (lambda job: jobs.finish(claimed(Import, job.pk), "failed", error="no"), "failed"),
-        (lambda job: jobs.finish(claimed(Import, job.pk), "cancelled"), "cancelled"),
+        (lambda job: jobs.finish(claimed(Import, job.pk), Import.State.FAILED, error="no"), "failed"),
+        (lambda job: jobs.finish(claimed(Import, job.pk), Import.State.CANCELLED), "cancelled"),
         (jobs.request_cancel, "cancelled"),
         (lambda job: (claimed(Import, job.pk), lost(job)), "failed"),
         (
@@ -380,7 +381,7 @@ def test_an_event_is_delivered_signed_and_again_after_a_failure(project, alice, 
     tasks.deliver_events()
     delivery.refresh_from_db()
     assert (delivery.state, delivery.attempts, delivery.status) == (State.DELIVERED, 2, 200)
-    assert delivery.seconds > 0
+    assert delivery.seconds
     webhook.refresh_from_db()
     assert webhook.failing_since is None
     tasks.deliver_events()
@@ -509,7 +510,7 @@ def test_what_a_dead_worker_had_claimed_is_sent_again(project, alice, receiver):
     tasks.deliver_events()
     assert len(receiver.received) == 1
     assert Delivery.objects.get().state == State.DELIVERED
-    late = delivering.Answer(500, "", "", 0, 1)
+    late = Answer(500, "", "", 0, 1)
     delivering._settle(claimed, late)
     assert Delivery.objects.get().state == State.DELIVERED, "whoever comes late changes nothing"
 
@@ -529,7 +530,13 @@ def test_a_slow_receiver_holds_up_its_own_events_alone(project, alice, receiver)
     receiver.act = dawdle
     listen(project, alice, Event.RUN_ENDED, url=receiver.url)
     with receiving() as quick:
-        quick.act = lambda handler: (handler.send_response(200), handler.end_headers(), let_go.set())
+
+        def free_the_other(handler):
+            handler.send_response(200)
+            handler.end_headers()
+            let_go.set()
+
+        quick.act = free_the_other
         listen(project, alice, Event.RUN_STARTED, url=quick.url)
         for number in range(6):
             announce(project, Event.RUN_ENDED, run=number)
