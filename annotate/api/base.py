@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
 from ninja import Schema, Status
 from ninja.security import HttpBearer
@@ -174,14 +174,14 @@ def read_cursor(cursor: str) -> int:
         ) from error
 
 
-def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[Any]]:
+def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[Any] | JsonResponse]:
     """For an operation that makes something: a request with the header `Idempotency-Key` is done once, however often it comes.
 
     The operation and its stored answer are one transaction; a second request that comes meanwhile waits for it.
     """
 
     @wraps(operation)
-    def once(request: ApiRequest, *args: Any, **kwargs: Any) -> Status[Any]:
+    def once(request: ApiRequest, *args: Any, **kwargs: Any) -> Status[Any] | JsonResponse:
         key = request.headers.get("Idempotency-Key", "")
         if not key:
             return operation(request, *args, **kwargs)
@@ -198,7 +198,8 @@ def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[An
                 made = operation(request, *args, **kwargs)
                 stored.status, stored.body = made.status_code, made.value.model_dump(mode="json")
                 stored.save(update_fields=["status", "body"])
-            return Status(stored.status, stored.body)
+            # As it was told the first time: what a schema resolves from a row, it cannot resolve from the stored answer.
+            return JsonResponse(stored.body, status=stored.status)
 
     once.is_idempotent = True  # type: ignore[attr-defined]  # for the description
     return once

@@ -9,6 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
+from annotate.models import Import
 from podium_client import (
     AsyncPodium,
     BadAnswer,
@@ -230,3 +231,14 @@ def test_an_address_in_a_path_cannot_leave_its_place(elsewhere):
     server = elsewhere(Answer(200, PROJECT))
     client(server).project("../../x?y#z")
     assert server.asked[0][1] == "/api/v1/projects/..%2F..%2Fx%3Fy%23z"
+
+
+def test_a_file_that_is_sent_twice_with_one_key_is_imported_once(podium, project, tmp_path, monkeypatch):
+    """As when the connection breaks after the server has taken the file: the repetition is the same request, byte for byte."""
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "Rain?", "completions": ["Yes", "No"]}\n')
+    monkeypatch.setattr("podium_client.wire.uuid.uuid4", lambda: "the-same-each-time")
+    place = podium.project("tides")
+    first, second = (place.import_file(file, wait=False) for _ in range(2))
+    assert first.raw == second.raw
+    assert Import.objects.count() == 1
