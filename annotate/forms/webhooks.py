@@ -6,7 +6,7 @@ from django import forms
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from annotate.addresses import LONGEST
+from annotate.addresses import LONGEST, read_address
 from annotate.models import Webhook
 
 
@@ -15,7 +15,7 @@ def _said(label: Any, value: str) -> str:
 
 
 class WebhookForm(forms.Form):
-    """`cleaned_data` is what `add_webhook` and `change_webhook` take; they check the address."""
+    """`cleaned_data` is what `add_webhook` and `change_webhook` take."""
 
     url = forms.CharField(
         max_length=LONGEST,
@@ -31,3 +31,8 @@ class WebhookForm(forms.Form):
     note = forms.CharField(
         max_length=120, required=False, label=_("Note"), help_text=_("What it is for. Only admins see it.")
     )
+
+    def clean_url(self) -> str:
+        url = str(self.cleaned_data["url"])
+        read_address(url)
+        return url

@@ -28,7 +28,7 @@ from annotate.models import Delivery, Webhook
 from annotate.outgoing import Answer, post
 
 from .assignments import Refused
-from .webhooks import host_of, pause_webhook, signing_secrets
+from .webhooks import host_of, message_of, pause_webhook, signing_secrets
 
 logger = logging.getLogger("podium.webhooks")
 
@@ -129,9 +129,7 @@ def _claim(flying: dict[Future[Answer], Delivery]) -> list[Delivery]:
 
 def body_of(delivery: Delivery) -> bytes:
     """What is posted: the same bytes at every try."""
-    event = delivery.event
-    message = {"type": event.kind, "timestamp": event.created_at.isoformat(), "data": event.payload}
-    return json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(message_of(delivery.event), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def sign(secret: str, uid: str, timestamp: int, body: bytes) -> str:

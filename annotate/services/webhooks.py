@@ -101,6 +101,11 @@ def _wake(project: Project) -> None:
     jobs.wake(deliver_events, project.pk)
 
 
+def message_of(event: OutboxEvent) -> dict[str, Any]:
+    """What a receiver is sent of an event."""
+    return {"type": event.kind, "timestamp": event.created_at.isoformat(), "data": event.payload}
+
+
 def signing_secret(nonce: str) -> str:
     """`whsec_…`, as the receiver has it. It takes SECRET_KEY, too: what the database holds signs nothing by itself."""
     key = salted_hmac("annotate.webhooks", nonce, algorithm="sha256").digest()

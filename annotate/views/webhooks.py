@@ -20,6 +20,7 @@ from annotate.services.assignments import Refused
 from annotate.services.webhooks import (
     add_webhook,
     change_webhook,
+    message_of,
     pause_webhook,
     remove_webhook,
     resend,
@@ -169,5 +170,5 @@ def describe(delivery: Delivery) -> dict[str, Any]:
         "is_flying": is_flying,
         "is_due": delivery.next_at <= timezone.now(),
         "waits": delivery.state == State.WAITING and not is_flying,
-        "payload": json.dumps({"type": event.kind, "data": event.payload}, indent=2, ensure_ascii=False),
+        "payload": json.dumps(message_of(event), indent=2, ensure_ascii=False),
     }

@@ -84,6 +84,11 @@ def test_a_wrong_field_is_named_and_changes_nothing(project, alice, webhook, own
     assert Webhook.objects.count() == 1
 
 
+def test_all_that_is_wrong_is_said_at_once(project, alice):
+    answer = add(alice, url="http://example.org", events=[])
+    assert answer.context["form"].errors.keys() == {"url", "events"}
+
+
 def test_it_is_changed_paused_resumed_and_removed(project, alice, webhook, own):
     browser = signed_in(alice)
     browser.post(own, {"url": URL + "/2", "events": ["import.ended"], "note": "other"})

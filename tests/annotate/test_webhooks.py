@@ -275,6 +275,18 @@ def test_a_submission_costs_one_more_statement_with_a_webhook_and_none_without(p
     assert len(told()) == 1
 
 
+def test_whoever_ranks_does_not_wait_for_the_broker(project, alice, bob, django_capture_on_commit_callbacks):
+    """All but rankings wake a worker at once; those are taken along by the next round."""
+    listen(project, alice)
+    with django_capture_on_commit_callbacks() as woken:
+        submitted(project, bob)
+    assert len(told()) == 1
+    assert woken == []
+    with django_capture_on_commit_callbacks() as woken:
+        announce(project, Event.RUN_ENDED, run=1)
+    assert len(woken) == 1
+
+
 def test_only_those_are_told_who_want_it_and_listen(project, alice):
     wants, _ = listen(project, alice, Event.RUN_ENDED)
     listen(project, alice, Event.RUN_STARTED, url="https://example.org/b")
