@@ -240,6 +240,11 @@ def _dataset_arguments(table: dict[str, Any], wrong: Callable[[str, str], None])
             wrong(f"filters.{name}", _filter_help(name, hints[name]))
         else:
             filters[name] = read
+    try:
+        Filters.from_json(filters)
+    except ValueError as error:
+        wrong("filters", str(error))
+        filters = {}
     return {"filters": filters, "test_fraction": float(fraction)}
 
 
@@ -249,6 +254,8 @@ def _filter_value(name: str, hint: Any, value: Any) -> Any:
         return value if value in CHOICES[name] else None
     if hint is bool:
         return value if isinstance(value, bool) else None
+    if hint is str:
+        return value if isinstance(value, str) and "\0" not in value else None
     if get_origin(hint) is tuple:
         whole = isinstance(value, list) and all(isinstance(one, str) and "\0" not in one for one in value)
         return value if whole else None
@@ -258,9 +265,12 @@ def _filter_value(name: str, hint: Any, value: Any) -> Any:
         if not isinstance(value, datetime):
             return None
         return (value if value.tzinfo else timezone.make_aware(value)).isoformat()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+    least = -1 if name == "min_agreement" else 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < 1e9:
         return None
-    return None if hint is int and value != int(value) else hint(value)
+    if hint is int:
+        return int(value) if value == int(value) else None
+    return float(value)
 
 
 def _filter_help(name: str, hint: Any) -> str:
@@ -268,12 +278,16 @@ def _filter_help(name: str, hint: Any) -> str:
         return _("This is one of %(names)s.") % {"names": ", ".join(CHOICES[name])}
     if hint is bool:
         return _("This is true or false.")
+    if hint is str:
+        return _("This is a text.")
     if get_origin(hint) is tuple:
         return _("This is a list of texts.")
     return (
         _("This is a day or a moment: 2026-05-01T12:00:00Z.")
         if datetime in get_args(hint)
         else _("This is a number, 0 or more.")
+        if name != "min_agreement"
+        else _("This is a number from -1 to 1.")
     )
 
 

@@ -27,12 +27,12 @@ BY_HASH = f"""
 STRATA = {
     "tag": """
         UPDATE podium_prompt one SET stratum = coalesce((
-            SELECT string_agg(DISTINCT tag COLLATE "C", E'\\x1f' ORDER BY tag COLLATE "C") FROM unnest(p.tags) tag
+            SELECT string_agg(DISTINCT tag::text COLLATE "C", E'\\x1f' ORDER BY tag::text COLLATE "C") FROM unnest(p.tags) tag
         ), '') FROM annotate_prompt p WHERE p.id = one.prompt_id
     """,
     "source": """
         UPDATE podium_prompt one SET stratum = named.names FROM (
-            SELECT f.prompt_id, string_agg(DISTINCT s.name COLLATE "C", E'\\x1f' ORDER BY s.name COLLATE "C") AS names
+            SELECT f.prompt_id, string_agg(DISTINCT s.name::text COLLATE "C", E'\\x1f' ORDER BY s.name::text COLLATE "C") AS names
             FROM podium_found f JOIN annotate_rankedcompletion rc ON rc.ranking_id = f.ranking_id
             JOIN annotate_completion c ON c.id = rc.completion_id JOIN annotate_source s ON s.id = c.source_id
             WHERE f.dropped_by IS NULL GROUP BY 1

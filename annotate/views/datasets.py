@@ -33,16 +33,11 @@ PREVIEWED = 3
 @member_required(Role.RESEARCHER, Role.ADMIN)
 def datasets(request: ProjectRequest) -> HttpResponseBase:
     project = request.membership.project
-    form = DatasetForm(request.POST or None, project=project)
+    number = request.GET.get("from", "")
+    start = project.dataset_versions.filter(number=number, origin="").first() if number.isdecimal() else None
+    form = DatasetForm(request.POST or None, project=project, start=start)
     if request.method == "POST" and form.is_valid():
-        version = create_version(
-            project=project,
-            user=request.user,
-            note=form.cleaned_data["note"],
-            test_fraction=form.cleaned_data["test_fraction"],
-            as_of=form.cleaned_data["as_of"],
-            filters=form.filters(),
-        )
+        version = create_version(project=project, user=request.user, **form.options())
         jobs.wake(build_dataset_version, version.pk)
         return redirect("dataset", project.slug, version.number)
     versions = project.dataset_versions.select_related("created_by", "parent").order_by("-number")
@@ -90,7 +85,6 @@ def show_version(
     }
     if version.state == DatasetVersion.State.SUCCEEDED:
         context["is_whole"] = has_files(version)
-        context |= downloads(version)
         context["steps"], context["total"] = steps_in_words(version)
         context["chosen"], context["rates"] = choices_in_words(version), rates(version)
         context["left_out"] = version.counts.get("left_out", {}).items()
@@ -99,6 +93,7 @@ def show_version(
         context["lineage"] = lineage(version)
         context["compare"] = CompareForm(version=version)
         if context["is_whole"]:
+            context |= downloads(version)
             context["rows"] = _first_rows(version)
     return render(request, "annotate/dataset.html", context, status=status)
 

@@ -249,13 +249,16 @@ def _start_stage(pipeline_run: PipelineRun, stage: Stage, stages: dict[str, Stag
 
 
 def _freeze(pipeline_run: PipelineRun, stage: Stage, user: User | None) -> DatasetVersion:
-    version = create_version(
-        project=pipeline_run.project,
-        user=user,
-        note=stage.note,
-        test_fraction=stage.arguments["test_fraction"],
-        filters=Filters.from_json(stage.arguments["filters"]),
-    )
+    try:
+        version = create_version(
+            project=pipeline_run.project,
+            user=user,
+            note=stage.note,
+            test_fraction=stage.arguments["test_fraction"],
+            filters=Filters.from_json(stage.arguments["filters"]),
+        )
+    except ValueError as error:
+        raise StageRefused(str(error)) from error
     wake(build_dataset_version, version.pk, link=advance_pipeline.si(pipeline_run.pk))
     return version
 
