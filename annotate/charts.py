@@ -236,7 +236,7 @@ class DotChart(Chart):
     @property
     def body(self) -> SafeString:
         width, height = self.size
-        left = 16 + round(min(150, max(len(dot.label) for dot in self.dots) * LETTER))
+        left = 22 + round(min(150, max(len(dot.label) for dot in self.dots) * LETTER))
         right = width - 16 - round(min(150, max(len(dot.text) for dot in self.dots if dot.value is not None) * LETTER))
         top, bottom = 20, height - 40
         x_ticks = ticks_between(*(self.span or self._extent()), 4)

@@ -63,7 +63,7 @@ def lengths(statistics: Mapping[str, Any]) -> Figure | None:
 
 def sources(statistics: Mapping[str, Any]) -> Figure | None:
     """How often a source's answers won their pairs, a tie being half a win."""
-    found = statistics.get("sources") or []
+    found = [one for one in statistics.get("sources") or [] if one["rankings"]]
     if not found:
         return None
     title = _("How often each source wins")

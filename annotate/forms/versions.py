@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import DatasetVersion
@@ -24,7 +25,10 @@ class NameForm(forms.Form):
     def clean_tag(self) -> str:
         tag: str = self.cleaned_data["tag"]
         if tag:
-            check_tag(tag)
+            try:
+                check_tag(tag)
+            except ValidationError as error:
+                raise ValidationError(error.message_dict["tag"]) from error
         return tag
 
 

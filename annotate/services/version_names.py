@@ -60,10 +60,7 @@ def _move_tag(project: Project, version: DatasetVersion, user: User | None, tag:
     if not tag:
         record(user, "dataset.untagged", target, project=project, tag=before)
         return
-    try:
-        check_tag(tag)
-    except ValidationError as error:
-        raise ValidationError({"tag": error.messages}) from error
+    check_tag(tag)
     holder = project.dataset_versions.filter(tag=tag).first()
     if holder and not moves:
         raise TagTaken(holder)

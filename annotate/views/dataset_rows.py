@@ -32,14 +32,14 @@ def dataset_rows(request: ProjectRequest, number: int) -> HttpResponse:
     split = request.GET.get("split", "")
     split = split if split in SPLITS else "all"
     context: dict[str, Any] = {"project": project, "version": version, "kind": kind, "split": split, "splits": SPLITS}
+    describe = describe_ranking if kind == "rankings" else describe_example
     try:
         with frozen(version, KINDS[kind]) as file:
             page = Paginator(range(_count(version, file, kind, split)), ROWS).get_page(request.GET.get("page"))
-            rows = file.at(file.places(split, max(page.start_index() - 1, 0), ROWS))
+            rows = [describe(row) for row in file.at(file.places(split, max(page.start_index() - 1, 0), ROWS))]
     except FileNotFoundError:
         return render(request, "annotate/dataset_rows.html", context | {"is_lost": True})
-    describe = describe_ranking if kind == "rankings" else describe_example
-    return render(request, "annotate/dataset_rows.html", context | {"page": page, "rows": list(map(describe, rows))})
+    return render(request, "annotate/dataset_rows.html", context | {"page": page, "rows": rows})
 
 
 def finished_version(project: Project, number: int) -> DatasetVersion:

@@ -34,7 +34,7 @@ def steps_in_words(version: DatasetVersion) -> tuple[list[dict[str, Any]], int]:
             steps.append({"step": name, "dropped": dropped, "left": left})
     total = steps[0]["left"] + steps[0]["dropped"] if steps else counts["rankings"]
     said = [
-        {**step, "label": words.step(name), "value": words.value(name, version.filters.get(name))}
+        {**step, "label": words.step(name), "value": words.chosen(name, version.filters.get(name))}
         for step in steps
         for name in (step["step"],)
         if step["dropped"] or (name not in CHOSEN and _is_set(version.filters.get(name), nothing.get(name)))
@@ -44,9 +44,11 @@ def steps_in_words(version: DatasetVersion) -> tuple[list[dict[str, Any]], int]:
 
 def _is_set(value: Any, default: Any) -> bool:
     """JSON has lists where the filters have tuples."""
-    return bool(value) and (list(value) if isinstance(value, list | tuple) else value) != (
-        list(default) if isinstance(default, list | tuple) else default
-    )
+    return value not in (None, "", [], ()) and _plain(value) != _plain(default)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def choices_in_words(version: DatasetVersion) -> list[tuple[str, str]]:
@@ -71,6 +73,7 @@ class Words:
         "known_tasks": gettext_lazy("Gold and practice tasks"),
         "decisions": gettext_lazy("Decisions of reviewers"),
     }
+    UNLIMITED = frozenset({"min_length", "max_length", "min_rating", "min_seconds", "min_gold_accuracy"})
     OTHERS: Mapping[str, Any] = {"stratify_by": gettext_lazy("Same share of each"), "parent": gettext_lazy("Follows")}
 
     def __init__(self, version: DatasetVersion) -> None:
@@ -78,6 +81,10 @@ class Words:
 
     def step(self, name: str) -> str:
         return str(self.STEPS.get(name) or self.label(name))
+
+    def chosen(self, name: str, value: Any) -> str:
+        """The value of a filter that is set; one that is only set or not needs none."""
+        return "" if isinstance(value, bool) else self.value(name, value)
 
     def label(self, name: str) -> str:
         if name in self.OTHERS:
@@ -88,7 +95,7 @@ class Words:
     def value(self, name: str, value: Any) -> str:
         if isinstance(value, bool):
             return _("Yes") if value else _("No")
-        if value is None or value in ("", [], ()):
+        if value in (None, "", [], ()) or (value == 0 and name in self.UNLIMITED):
             return "–"
         choices: Mapping[Any, Any] = dict(getattr(self._fields.get(name), "choices", []))
         if isinstance(value, list | tuple):

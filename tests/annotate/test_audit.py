@@ -176,6 +176,15 @@ def cancel_dataset(project, alice, bob):
     post(alice, project, f"datasets/{project.dataset_versions.get().number}/cancel")
 
 
+def name_dataset(*given):
+    def act(project, alice, bob):
+        freeze(project, alice, bob)
+        for note, tag in given:
+            post(alice, project, "datasets/1/name", note=note, tag=tag)
+
+    return act
+
+
 def write_ideal(project, alice, bob):
     make_task(project)
     opened(bob, project)
@@ -236,6 +245,9 @@ ACTS = {
     "import.cancelled": cancel_import,
     "dataset.started": freeze,
     "dataset.cancelled": cancel_dataset,
+    "dataset.tagged": name_dataset(("", "stable")),
+    "dataset.untagged": name_dataset(("", "stable"), ("", "")),
+    "dataset.noted": name_dataset(("Weekly", "")),
     "webhook.added": tell,
     "webhook.changed": act_on_webhook("rotate"),
     "webhook.paused": act_on_webhook("pause"),
