@@ -4,6 +4,7 @@ import io
 import logging
 import threading
 import time
+from datetime import timedelta
 
 import pyarrow.parquet as pq
 import pytest
@@ -128,7 +129,7 @@ def test_twice_is_once_and_a_lost_message_is_sent_again(version, alice, hub: Hub
     )
     assert first == second
     assert AuditEvent.objects.filter(verb="dataset.published").count() == 1
-    Publication.objects.update(queued_at=version.as_of)
+    Publication.objects.update(queued_at=version.as_of - timedelta(minutes=1))
     reap_jobs()
     first.refresh_from_db()
     assert first.woken_at is not None

@@ -108,8 +108,10 @@ class Export:
 
 def export_name(version: DatasetVersion, export: Export) -> str:
     """The name that the file is downloaded under."""
-    kind = {"folder": "folder.zip"}.get(export.format, f"{export.format}.zip" if export.is_zip else export.format)
-    return f"{version.project.slug}-v{version.number}-{export.shape}-{export.split}.{kind}"
+    name = f"{version.project.slug}-v{version.number}-{export.shape}"
+    if export.format == "folder":
+        return f"{name}.zip" if export.split == "all" else f"{name}-{export.split}.zip"
+    return f"{name}-{export.split}.{export.format}{'.zip' if export.is_zip else ''}"
 
 
 def is_plain(version: DatasetVersion, shape: str) -> bool:
