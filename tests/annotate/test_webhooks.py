@@ -1,10 +1,12 @@
 """What happens in a project is told to other programs: written down with the deed, sent at least once, signed."""
 
 import json
+import re
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.core import mail
@@ -409,6 +411,15 @@ def test_an_event_is_delivered_signed_and_again_after_a_failure(project, alice, 
     }
     with pytest.raises(WebhookVerificationError):
         verify(secret, headers, body.replace(b"tides", b"tidez"))
+
+
+def test_the_documented_example_is_signed_as_messages_are_and_every_event_is_documented():
+    text = (Path(__file__).parents[2] / "docs/webhooks.md").read_text()
+    (secret,) = re.findall(r"the secret `(whsec_\S+)`", text)
+    (uid,), (timestamp,) = re.findall(r"webhook-id: (\S+)", text), re.findall(r"webhook-timestamp: (\d+)", text)
+    (signature,), (body,) = re.findall(r"webhook-signature: (\S+)", text), re.findall(r"^\{\"type\".*$", text, re.M)
+    assert delivering.sign(secret, uid, int(timestamp), body.encode()) == signature
+    assert all(f"| `{event}` |" in text for event in EVERYTHING)
 
 
 def test_after_a_rotation_both_secrets_sign_for_a_day(project, alice, receiver):
