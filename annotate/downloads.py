@@ -30,7 +30,7 @@ logger = logging.getLogger("podium.downloads")
 
 # Goes up with every change of the bytes that an export is written in.
 WRITER = 1
-RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 CHUNK = 1024 * 1024
 # What nobody has written to for so long was left by a process that is gone.
 LEFT_OVER = 3600

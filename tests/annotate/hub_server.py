@@ -101,7 +101,9 @@ def serve_hub(token: str) -> Iterator[Hub]:
                         del files[value["path"]]
                 hub.commits.append(lines[0]["value"])
                 oid = hashlib.sha1(body, usedforsecurity=False).hexdigest()
-                return self.answer(200, {"success": True, "commitOid": oid, "commitUrl": f"{hub.address}/datasets/{name}/commit/{oid}"})
+                return self.answer(
+                    200, {"success": True, "commitOid": oid, "commitUrl": f"{hub.address}/datasets/{name}/commit/{oid}"}
+                )
             if "/tree/" in path:
                 return self.answer(
                     200,

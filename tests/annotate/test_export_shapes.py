@@ -155,8 +155,8 @@ def test_argilla_gets_records_with_a_suggested_order(version):
 
 
 def test_each_file_is_the_same_whenever_it_is_made(version):
-    for options in ({"format": "jsonl.gz"}, {"format": "parquet"}, {"format": "folder"}, {"format": "csv"}):
-        first, second = (b"".join(stream_export(version, Export(**options))) for _ in range(2))
+    for format in ("jsonl.gz", "parquet", "folder", "csv"):
+        first, second = (b"".join(stream_export(version, Export(format=format))) for _ in range(2))
         assert first == second
     packed = b"".join(stream_export(version, Export(format="jsonl.gz", split="all")))
     assert gzip.decompress(packed).decode() == "".join(json.dumps(row) + "\n" for row in rows(version))

@@ -141,9 +141,10 @@ class Flat:
 
     def messages(self, rankings: "Array | None", completions: "Array | None") -> pa.Array:
         """(N,) conversations: the rankings' prompts, each followed by a completion as the assistant's turn; either may be missing."""
-        before = np.zeros(len(completions if rankings is None else rankings), dtype=np.int64)
         if rankings is not None:
             before = self.prompt_starts[rankings + 1] - self.prompt_starts[rankings]
+        else:
+            before = np.zeros_like(completions)
         lengths = before + (completions is not None)
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         at = np.arange(offsets[-1])

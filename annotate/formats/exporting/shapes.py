@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.formats.freezing import RANKINGS
+from annotate.formats.rows import RANKINGS
 from annotate.models import K_MAX, DatasetVersion
 
 from .flat import MESSAGES, TEXT, Flat
@@ -89,6 +89,7 @@ def schema_of(version: DatasetVersion, export: Export) -> pa.Schema:
 def export_tables(version: DatasetVersion, export: Export, split: str) -> Iterator[pa.Table]:
     """Tables of `schema_of`; those without a row are left out."""
     schema = schema_of(version, export)
+    tables: Iterator[pa.Table]
     if export.shape == "ranking":
         tables = (_whole(batch) for batch in stored_batches(version, "rankings.parquet", split))
     elif export.shape == "argilla":
