@@ -109,11 +109,13 @@ def beat(job: Job, *, lease: timedelta = LEASE, **changes: Any) -> None:
 
 def announce_end(job: Job) -> None:
     """Tell webhooks that the job has ended, in the transaction that ended it. `job` is its row as it is then."""
-    from annotate.services.webhooks import announce  # it knows the models, and those know jobs
+    from annotate.models import Project  # these know jobs
+    from annotate.services.webhooks import announce
 
     if job.state in Job.ENDED and (told := job.announcement()):
         kind, payload = told
-        announce(cast(Any, job).project, kind, state=job.state, **payload)
+        # As it is now: a job is long, and the project's row at hand as old as its start.
+        announce(Project.objects.get(pk=cast(Any, job).project_id), kind, state=job.state, **payload)
 
 
 @transaction.atomic

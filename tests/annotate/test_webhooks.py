@@ -172,6 +172,15 @@ def test_however_a_job_ends_its_end_is_told_once(project, alice, end, state):
     assert [payload["state"] for payload in told(Event.IMPORT_ENDED)] == [state]
 
 
+def test_a_webhook_that_was_added_while_a_job_ran_is_told_its_end(project, alice):
+    job = an_import(project, alice)
+    running = claimed(Import, job.pk)
+    assert running.project.announced == []
+    listen(project, alice)
+    jobs.finish(running, Import.State.SUCCEEDED)
+    assert len(told()) == 1
+
+
 def test_what_goes_back_to_the_queue_has_not_ended(project, alice):
     listen(project, alice)
     job = an_import(project, alice)
