@@ -10,14 +10,13 @@ from ninja.parser import Parser
 from ninja.renderers import JSONRenderer
 from ninja.responses import NinjaJSONEncoder
 
-from annotate.api.datasets import router as datasets
 from annotate.api.errors import Problem, add_error_handlers, describe_fault, problem_response
 from annotate.api.exports import router as exports
 from annotate.api.imports import router as imports
 from annotate.api.projects import router as projects
 from annotate.api.prompts import router as prompts
 from annotate.api.rankings import router as rankings
-from annotate.api.versions import router as versions
+from annotate.api.versions import router as datasets
 from annotate.api.webhooks import router as webhooks
 from training.api.evaluations import router as evaluations
 from training.api.lineage import router as lineage
@@ -73,7 +72,6 @@ for router in (
     imports,
     evaluations,
     datasets,
-    versions,
     lineage,
     exports,
     runs,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
-from ninja import Query, Router, Schema
+from ninja import Query, Schema
 from pydantic import Field
 
 from annotate.downloads import has_files
@@ -40,9 +40,11 @@ from .base import (
     page_of,
     read_cursor,
 )
-from .datasets import DatasetOut, dataset_out
+from .datasets import DatasetOut, dataset_out, router
 
-router = Router(tags=["datasets"], auth=Token(Scope.READ))
+# One address is one router's, whatever the method: these operations are on that of annotate.api.datasets.
+__all__ = ["router"]
+
 VERSION = "/projects/{slug}/datasets/{int:number}"
 # A page of rows ends before its texts pass this, though it may have one row that does.
 PAGE_CHARACTERS = 4 * 1024**2
