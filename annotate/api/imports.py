@@ -14,10 +14,11 @@ from pydantic import ConfigDict, Field, ValidationError
 from annotate import jobs
 from annotate.formats.errors import RowError, printable
 from annotate.formats.mapping import Mapping
+from annotate.formats.public import SHAPES
 from annotate.formats.shapes import Row, to_row
 from annotate.forms.imports import ImportForm
 from annotate.models import Import
-from annotate.services.checking import SHAPES, Sources
+from annotate.services.checking import Sources
 from annotate.services.imports import cancel_import, create_import, seconds_left, start_import
 from annotate.services.intake import Origin, add_rows
 from annotate.services.refused import read_refused

@@ -9,8 +9,8 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.formats.errors import FileError
 from annotate.formats.mapping import PREFERENCES, Mapping
+from annotate.formats.public import SHAPES
 from annotate.formats.reading import kind_of
-from annotate.services.checking import SHAPES
 
 LISTS = ("completions", "scores")
 

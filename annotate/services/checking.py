@@ -1,37 +1,26 @@
 """The rows of an import's file, read and checked, in batches that are written together."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
 from annotate.formats.errors import FileError, RowError, UnknownColumns, printable
 from annotate.formats.mapping import Mapping
+from annotate.formats.public import recognised
 from annotate.formats.reading import open_records
 from annotate.formats.records import Record
 from annotate.formats.shapes import Row, to_row
 from annotate.models import Import, Project, RefusedRow, Source
 from annotate.numbers import grouped
 
-try:
-    from annotate.formats.public import SHAPES, detect
-except ImportError:
-    SHAPES: dict[str, Any] = {}
-
-    def detect(values: Any) -> Any:
-        return None
-
-
 BATCH_ROWS = 2000
 BATCH_CHARACTERS = 8_000_000
 SOURCES_MAX = 1000
 # A file without a single known row among its first is of another kind: none of it is taken.
 UNKNOWN_UNTIL_REFUSED = 20
-# So many rows are looked at to recognise their shape.
-SHAPE_ROWS = 20
 BEAT_SECONDS = 10.0
 
 
@@ -105,24 +94,6 @@ class Sources:
         self.ours |= new
 
 
-Check = Callable[[dict[str, Any]], Row]
-
-
-def checker(mapping: Mapping, first: list[Record]) -> tuple[str, Check]:
-    """The name of the rows' public shape, as `mapping` says or as the first rows show it, and how to check a row.
-
-    The name is empty for Podium's own shapes. Whoever names a prompt's or completions' columns describes the rows himself.
-    """
-    name = mapping.shape
-    if not name and not (mapping.prompt or mapping.completions or mapping.chosen):
-        found = detect([one.value for one in first if one.value])
-        name = found.name if found else ""
-    if name not in SHAPES:
-        return "", lambda value: to_row(value, mapping)
-    shape = SHAPES[name]
-    return name, lambda value: to_row(shape.adapt(value, mapping), Mapping())
-
-
 def read_batches(stream: BinaryIO, name: str, mapping: Mapping, sources: Sources, done: int) -> Iterator[Batch]:
     """The file's rows after the first `done`, in batches; while those are skipped, an empty one now and then.
 
@@ -130,13 +101,11 @@ def read_batches(stream: BinaryIO, name: str, mapping: Mapping, sources: Sources
     """
     file = open_records(stream, name)
     broken: list[FileError] = []
-    records = _until_broken(file.records, broken)
-    first = list(islice(records, SHAPE_ROWS))
-    shape, check = checker(mapping, first)
+    mapping, records = recognised(_until_broken(file.records, broken), mapping)
     unknown: list[UnknownColumns] = []
-    recognised = done > 0
+    is_known = done > 0
     batch, index, spoken = Batch(), 0, time.monotonic()
-    for one in chain(first, records):
+    for one in records:
         index += 1
         if index <= done:
             if time.monotonic() - spoken > BEAT_SECONDS:
@@ -147,27 +116,27 @@ def read_batches(stream: BinaryIO, name: str, mapping: Mapping, sources: Sources
         try:
             if one.problem:
                 raise one.problem
-            row = check(one.value or {})
+            row = to_row(one.value or {}, mapping)
             sources.check(row)
         except RowError as error:
             refusal = refuse(one, error)
             batch.refused.append(refusal)
             batch.characters += len(refusal.original)
-            if isinstance(error, UnknownColumns) and not recognised:
+            if isinstance(error, UnknownColumns) and not is_known:
                 unknown.append(error)
                 if len(unknown) >= UNKNOWN_UNTIL_REFUSED:
                     break
         else:
-            recognised = True
+            is_known = True
             batch.rows.append(row)
             batch.lines.append(one.line)
             batch.characters += row.size
-            batch.shape = batch.shape or shape or row.shape
+            batch.shape = batch.shape or row.shape
         if batch.is_full:
             batch.share = file.share()
             yield batch
             batch = Batch()
-    if unknown and not recognised:
+    if unknown and not is_known:
         raise FileError(_unknown(unknown[0]))
     if batch.read:
         batch.share = file.share()

@@ -3,30 +3,30 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 
 from annotate.formats.errors import FileError, RowError
 from annotate.formats.mapping import Mapping
+from annotate.formats.public import SAMPLE, Column, columns_of, recognised
 from annotate.formats.reading import open_records
 from annotate.formats.records import Record
-from annotate.formats.shapes import Row
+from annotate.formats.shapes import Row, to_row
 from annotate.models import Import
 
-from .checking import SHAPE_ROWS, Refusal, Sources, checker, refuse
+from .checking import Refusal, Sources, refuse
 
 CHARACTERS = 8_000_000
-COLUMNS_MAX = 100
 
 
 @dataclass
 class Preview:
-    """`shape` is what the rows are read as, `columns` what the file has, dots reaching into objects."""
+    """`shape` is what the rows are read as, `columns` what the file has."""
 
     shape: str = ""
-    columns: list[str] = field(default_factory=list)
+    columns: list[Column] = field(default_factory=list)
     looked_at: int = 0
     rows: list[tuple[int, Row]] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Preview:
 
 
 def preview_import(job: Import, mapping: Mapping) -> Preview:
-    """Read the first SHAPE_ROWS rows of a draft's file. Whatever is wrong with it stands in `error`."""
+    """Read the first SAMPLE rows of a draft's file. Whatever is wrong with it stands in `error`."""
     preview = Preview()
     try:
         with default_storage.open(job.file) as stored:
@@ -47,15 +47,16 @@ def preview_import(job: Import, mapping: Mapping) -> Preview:
         first, preview.error = [], str(error)
     except OSError:
         first, preview.error = [], _("The uploaded file is no longer on the storage. Upload it again.")
-    preview.looked_at = len(first)
-    preview.columns = columns_of(one.value for one in first if one.value)
-    preview.shape, check = checker(mapping, first)
+    preview.columns = columns_of([one.value for one in first if one.value])
+    mapping, records = recognised(iter(first), mapping)
+    preview.shape = mapping.shape
     sources = Sources(job.project)
-    for one in first:
+    for one in records:
+        preview.looked_at += 1
         try:
             if one.problem:
                 raise one.problem
-            row = check(one.value or {})
+            row = to_row(one.value or {}, mapping)
             sources.check(row)
         except RowError as error:
             preview.refused.append(refuse(one, error))
@@ -70,22 +71,10 @@ def _first(stream: BinaryIO, name: str, preview: Preview) -> Iterator[Record]:
     size = 0
     records = open_records(stream, name).records
     try:
-        for one in islice(records, SHAPE_ROWS):
+        for one in islice(records, SAMPLE):
             yield one
             size += len(one.original)
             if size > CHARACTERS:
                 return
     except FileError as error:
         preview.error = str(error)
-
-
-def columns_of(values: Iterator[dict[str, Any]]) -> list[str]:
-    """The paths of what the rows have, in the order in which they come: of objects, and of lists of objects, also their parts."""
-    paths: dict[str, None] = {}
-    for value in values:
-        for name, one in value.items():
-            paths[name] = None
-            parts = one[0] if isinstance(one, list) and one else one
-            if isinstance(parts, dict):
-                paths.update((f"{name}.{part}", None) for part in parts)
-    return [path for path in paths if 0 < len(path) <= 200][:COLUMNS_MAX]

@@ -1,6 +1,8 @@
 """The import page, from the upload to the counts."""
 
+import csv
 import gzip
+import io
 import json
 
 import pytest
@@ -237,10 +239,11 @@ def test_refused_rows_download_as_csv_that_holds_no_formula(alice, project):
     job = imported(alice, project, "rows.csv", b"prompt,completion\n=HYPERLINK(1),\nfine,=1+1\n,=cmd\n")
     response = signed_in(alice).get(reverse("import_refused", args=[project.slug, job.pk]))
     text = response.getvalue().decode()
-    assert text.splitlines()[0] == "line,member,field,reason,original"
-    assert len(text.splitlines()) == 1 + job.rows_refused
-    assert job.rows_refused == RefusedRow.objects.count() > 0
-    assert not any(cell.startswith("=") for line in text.splitlines() for cell in line.split(","))
+    header, *rows = csv.reader(io.StringIO(text))
+    assert header == ["line", "member", "field", "reason", "original"]
+    assert len(rows) == job.rows_refused == RefusedRow.objects.count() > 0
+    assert rows[0][-1] == "'=HYPERLINK(1),"
+    assert not any(cell.startswith("=") for row in rows for cell in row)
 
 
 def test_only_the_first_refusals_are_kept_but_all_are_counted(alice, project, monkeypatch):
