@@ -55,7 +55,7 @@ class DatasetIn(Asked):
     test_fraction: float = Field(0.1, ge=0, le=0.5)
     stratify_by: Literal["", "tag", "source"] = ""
     as_of: AwareDatetime | None = Field(None, description="Now, if it is not sent")
-    filters: FiltersIn = Field(default_factory=lambda: FiltersIn())
+    filters: FiltersIn = Field(default_factory=lambda: FiltersIn.model_validate({}))
 
 
 class DatasetOut(Schema):

@@ -187,10 +187,9 @@ class Assembler:
             all_bad &= ~better
         self._count(answers, all_bad, tests, roles)
         prompts, prompt_octets = self._prompts(bounds, count)
-        sizes = (
-            prompt_octets + np.add.reduceat(answers.octets, columns.offsets_of(answers.counts)[:-1]) if count else []
-        )
         offsets = columns.offsets_of(answers.counts)
+        rows = np.repeat(np.arange(count), answers.counts)
+        sizes = prompt_octets + np.bincount(rows, weights=answers.octets, minlength=count)
         completions = pa.StructArray.from_arrays(
             [answers.texts, answers.reasonings, pa.array(self.names, pa.string()).take(pa.array(answers.sources))],
             fields=list(COMPLETION),

@@ -235,11 +235,9 @@ class DatasetForm(forms.Form):
             if one.name in ("tags", "languages"):
                 value = ", ".join(value)
             self.initial[one.name] = value
-        self.initial |= {
-            "parent": version.number,
-            "test_fraction": version.test_fraction,
-            "stratify_by": version.stratify_by,
-        }
+        self.initial["parent"] = version.number
+        for name in ("test_fraction", "stratify_by"):
+            self.initial[name] = getattr(version, name)
 
     def first_fields(self) -> Iterator[BoundField]:
         """What everybody should look at."""
@@ -295,7 +293,7 @@ class DatasetForm(forms.Form):
         """Fields that are left empty are as if nobody had asked."""
         changes = {one.name: self.cleaned_data[one.name] for one in fields(Filters)}
         changes["tags"] = _parted(changes["tags"])
-        kept = {
+        kept: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in changes.items()
             if value not in (None, "")

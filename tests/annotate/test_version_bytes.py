@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -112,7 +113,7 @@ def twins(alice):
     return projects
 
 
-CHOICES = {
+CHOICES: dict[str, dict[str, Any]] = {
     "plain": {},
     "ideal": {"filters": Filters(ideal_on_top=True, weights="reliability")},
     "consensus": {"filters": Filters(decisions="consensus", weights="reliability"), "stratify_by": "source"},

@@ -248,6 +248,7 @@ def test_agreement_of_many_tasks_is_that_of_each(project, bob, rita):
         rank(task, user, order)
     rank(make_task(project, "Alone?", ["a", "b"]), bob, [1, 2])
     tau = mean_tau(orders)
+    assert tau
     assert build(project, rita, filters=Filters(min_agreement=tau - 1e-6)).counts["rankings"] == 3
     assert build(project, rita, filters=Filters(min_agreement=tau + 1e-6)).state == "failed"
 

@@ -82,10 +82,8 @@ class Command(BaseCommand):
             if parent is None:
                 raise CommandError(f"{project.slug} has no version {options['parent']}.")
         try:
-            filters = Filters(
-                **{one.name: options[one.name] for one in fields(Filters) if one.name not in REPEATED},
-                **{name: tuple(options[option]) for name, option in REPEATED.items()},
-            )
+            names = [one.name for one in fields(Filters)]
+            filters = Filters.from_json({name: options[REPEATED.get(name, name)] for name in names})
             version = create_version(
                 project=project,
                 user=project.created_by,
