@@ -3,7 +3,7 @@
 from ._version import VERSION as __version__
 from .checkpoints import Checkpoint, Reply
 from .client import AsyncPodium, Me, Podium
-from .datasets import Dataset, Diff, Publication
+from .datasets import ChangedRow, Dataset, Diff, Publication
 from .errors import (
     ApiError,
     BadAnswer,
@@ -32,6 +32,7 @@ __all__ = [
     "AsyncPodium",
     "BadAnswer",
     "BadSignature",
+    "ChangedRow",
     "Checkpoint",
     "Completion",
     "Dataset",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Union
 
 from .bars import Told
 from .downloads import download
-from .errors import PodiumError
+from .errors import PodiumError, ServerFault
 from .flows import Flow, ItemFlow, M, listing, operation, work
 from .model import Data, InProject
 from .settings import cache_folder
-from .waiting import until_ended
+from .waiting import until, until_ended
 from .wire import Request, get, path, post
 
 if TYPE_CHECKING:
@@ -37,10 +37,25 @@ class Publication(InProject[M]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diff(Data):
-    """What is other in the second of two versions. `raw` has the rows as far as the server lists them."""
+class ChangedRow(Data):
+    """A ranking that two versions do not have alike. `change`: added, removed or changed."""
 
+    ranking: str
+    change: str
+    reasons: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diff(Data):
+    """What version `other` has otherwise than version `base`: how many rankings, and why. `settings`: [in base, in other]."""
+
+    base: int = 0
+    other: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    added: dict[str, Any] = field(default_factory=dict)
+    removed: dict[str, Any] = field(default_factory=dict)
+    changed: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, list[Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +110,25 @@ class Dataset(InProject[M]):
         return self.session.each(self._get("rows", split=split), dict)
 
     @operation
-    def diff(self, other: "int | Dataset[Any]") -> Flow[Diff]:
-        """What is other in the version `other`: rows added, removed and changed, and why."""
-        number = other.number if isinstance(other, Dataset) else other
-        return Diff.read((yield from self.session.ask(self._get("diff", **{"with": number}))))
+    def diff(self, other: "int | Dataset[Any]", *, timeout: float = 600.0) -> Flow[Diff]:
+        """What the version `other` has otherwise, and why; of large versions once the server has worked it out."""
+        request = self._diff(other)
+
+        def look() -> Flow[Any]:
+            try:
+                return (yield from self.session.ask(request))
+            except ServerFault as error:
+                if error.status != 503:
+                    raise
+                return None
+
+        what = f"The comparison of v{self.number} with another version"
+        return Diff.read((yield from until(look, lambda said: said is not None, timeout=timeout, what=what)))
+
+    @listing
+    def changes(self, other: "int | Dataset[Any]") -> ItemFlow[ChangedRow]:
+        """The rankings that the version `other` has otherwise, one by one."""
+        return self.session.each(self._diff(other), ChangedRow.read)
 
     @operation
     def lineage(self) -> Flow[dict[str, Any]]:
@@ -176,6 +206,9 @@ class Dataset(InProject[M]):
 
         title = f"Building v{self.number} of {self.project}"
         return until_ended(self, look, title=title, bars=self.session.bars, timeout=timeout, tell=_tell)
+
+    def _diff(self, other: "int | Dataset[Any]") -> Request:
+        return self._get("diff", **{"with": other.number if isinstance(other, Dataset) else other})
 
     def _get(self, *more: str, **query: Any) -> Request:
         return get("projects", self.project, "datasets", self.number, *more, query=query)

@@ -271,9 +271,10 @@ class Project(Bound[M]):
     @operation
     def create_webhook(self, url: str, events: Iterable[str], *, note: str = "") -> Flow[Webhook[M]]:
         """The answer has the `secret` that `verify` needs, this once."""
+        # The server takes the same again, within a minute, for one.
         body = {"url": url, "events": list(events), "note": note}
         return self._read(
-            Webhook[M], (yield from self.session.ask(post("projects", self.slug, "webhooks", body=body, once=True)))
+            Webhook[M], (yield from self.session.ask(post("projects", self.slug, "webhooks", body=body, again=True)))
         )
 
     def _read(self, kind: type[H], raw: Any) -> H:

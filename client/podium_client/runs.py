@@ -94,7 +94,8 @@ class Run(InProject[M]):
                 # The state first: what was measured before the end is then in the figures.
                 now = yield from self._now()
                 tell_steps(now, told)
-                for metrics in _new(told_already, (yield from self.session.ask(self._get("metrics")))):
+                # A step's figures may come in parts, so that the last one is looked at again.
+                for metrics in (yield from self._metrics(told_already, max(told_already, default=0) - 1)):
                     yield Emit(metrics)
                 if not is_active(now):
                     succeeded(now, self._title())
@@ -107,7 +108,7 @@ class Run(InProject[M]):
     @operation
     def all_metrics(self) -> Flow[list[Metrics]]:
         """All that it has measured so far, a row for each step."""
-        return _new({}, (yield from self.session.ask(self._get("metrics"))))
+        return self._metrics({}, -1)
 
     @operation
     def cancel(self) -> Flow["Run[M]"]:
@@ -131,11 +132,21 @@ class Run(InProject[M]):
         found = yield from find_checkpoint(self.session, self.project, now.checkpoints[0])
         return Checkpoint.read(found, session=self.session, project=self.project)
 
+    def _metrics(self, told_already: dict[int, dict[str, float]], after: int) -> Flow[list[Metrics]]:
+        """What was not told before, of the steps behind `after`."""
+        found: list[Metrics] = []
+        place: int | None = max(after, -1)
+        while place is not None:
+            said = yield from self.session.ask(self._get("metrics", after=place))
+            found += _new(told_already, said)
+            place = said.get("next")
+        return found
+
     def _now(self) -> Flow["Run[M]"]:
         return self._same((yield from self.session.ask(self._get())))
 
-    def _get(self, *more: str) -> Request:
-        return get("projects", self.project, "runs", self.id, *more)
+    def _get(self, *more: str, **query: object) -> Request:
+        return get("projects", self.project, "runs", self.id, *more, query=query)
 
     def _title(self) -> str:
         return f"Run {self.id} ({self.method})"

@@ -70,6 +70,7 @@ def until_ended(
 
 
 def succeeded(job: J, title: str) -> J:
-    if job.state in ("failed", "cancelled"):
+    # A dry run ends as a draft, whatever came of it.
+    if job.state in ("failed", "cancelled") or (job.state == "draft" and job.error):
         raise JobFailed(f"{title}: {job.state}{f': {job.error}' if job.error else '.'}", job)
     return job

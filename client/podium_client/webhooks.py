@@ -48,15 +48,20 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, *, tolerance: f
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery(InProject[M]):
-    """An event on its way to a webhook."""
+    """An event on its way to a webhook. `event` is the header `webhook-id` of each try, `payload` the message's data."""
 
     id: int
-    state: str = ""
+    webhook: int = 0
     event: str = ""
     kind: str = ""
+    payload: dict[str, Any] = field(default_factory=dict)
+    state: str = ""
     attempts: int = 0
     status: int | None = None
+    answer: str = ""
     error: str = ""
+    seconds: float | None = None
+    created_at: datetime | None = None
     next_at: datetime | None = None
     tried_at: datetime | None = None
 
@@ -100,9 +105,17 @@ class Webhook(InProject[M]):
         yield from self.session.ask(Request("DELETE", path("projects", self.project, "webhooks", self.id), again=True))
 
     @operation
-    def test(self) -> Flow[dict[str, Any]]:
+    def rotate_secret(self) -> Flow[str]:
+        """A new secret; the one before signs, too, for a day."""
+        said = yield from self.session.ask(post("projects", self.project, "webhooks", self.id, "secret"))
+        return str(said["secret"])
+
+    @operation
+    def test(self) -> Flow[Delivery[M]]:
         """Send it an event that says nothing but that it arrives."""
-        return dict((yield from self.session.ask(post("projects", self.project, "webhooks", self.id, "test"))) or {})
+        request = post("projects", self.project, "webhooks", self.id, "test", once=True)
+        said = yield from self.session.ask(request)
+        return Delivery.read(said, session=self.session, project=self.project)
 
     @listing
     def deliveries(self) -> ItemFlow[Delivery[M]]:
