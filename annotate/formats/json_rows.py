@@ -18,7 +18,8 @@ MAX_VALUES = 500_000
 
 QUOTE, BACKSLASH, CLOSING = b'"\\]'
 GAP = re.compile(rb"[\s,]*")
-STRUCTURE = re.compile(rb'["{}\[\]]')
+STRUCTURE = re.compile(rb'"|[{\[]+|[}\]]+')
+STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 SCALAR = re.compile(rb'[^,\]\s{\["]*')
 
 
@@ -101,11 +102,17 @@ def _elements(chunks: Iterator[bytes]) -> Iterator[bytes]:
                 in_scalar = at == len(held)
             elif depth:
                 found = STRUCTURE.search(held, at)
-                at = found.end() if found else len(held)
-                if found and held[at - 1] == QUOTE:
+                if found is None:
+                    at = len(held)
+                    continue
+                first, at = held[found.start()], found.end()
+                if first == QUOTE:
                     in_string = True
-                elif found:
-                    depth += 1 if held[at - 1] in b"{[" else -1
+                elif first in b"{[":
+                    depth += at - found.start()
+                else:
+                    at = min(at, found.start() + depth)
+                    depth -= at - found.start()
             else:
                 start = at = GAP.match(held, at).end()  # type: ignore[union-attr]
                 if at == len(held):
@@ -138,10 +145,15 @@ def _elements(chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 def _behind_string(held: bytes, at: int) -> tuple[int, bool]:
     """Where the string that is open at `at` ends, and whether it goes on behind what is held."""
-    while (end := held.find(b'"', at)) >= 0:
-        at = end + 1
-        if _backslashes(held, end) % 2 == 0:
-            return at, False
+    end = held.find(b'"', at)
+    if end < 0:
+        return len(held), True
+    if _backslashes(held, end) % 2 == 0:
+        return end + 1, False
+    # Behind an escaped quote more of them are likely.
+    end = STRING_REST.match(held, end + 1).end()  # type: ignore[union-attr]
+    if end < len(held) and held[end] == QUOTE:
+        return end + 1, False
     return len(held), True
 
 
