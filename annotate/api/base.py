@@ -2,10 +2,11 @@
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from functools import wraps
 from time import time
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
@@ -15,7 +16,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
 from ninja import Schema, Status
 from ninja.security import HttpBearer
-from pydantic import Field, field_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, field_validator
 
 from annotate.models import ApiToken, Membership, Project, StoredResponse, User
 from annotate.services.moments import Moments
@@ -31,6 +32,7 @@ __all__ = [
     "ApiRequest",
     "Asked",
     "Item",
+    "Moment",
     "Page",
     "PageQuery",
     "Problem",
@@ -139,13 +141,25 @@ class Asked(Schema):
         return value
 
 
+def _refuse_numbers(value: Any) -> Any:
+    # Pydantic takes "1700000000" and even "0.5" for times since 1970.
+    if isinstance(value, int | float) or (isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value)):
+        raise ValueError("write the time as ISO 8601, with a time zone: 2026-11-21T09:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_refuse_numbers)]
+
+
 class Page(Schema, Generic[Item]):
     items: list[Item]
     next: str | None = Field(None, description="The `cursor` of the next page; null on the last one")
 
 
 class PageQuery(Asked):
-    cursor: str = Field("", max_length=100, description="`next` of the page before; empty for the first one")
+    cursor: str = Field(
+        "", max_length=100, pattern="^[A-Za-z0-9_-]*$", description="`next` of the page before; empty for the first one"
+    )
     limit: int = Field(50, ge=1, le=LIMIT)
 
 
@@ -185,8 +199,8 @@ def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[An
         key = request.headers.get("Idempotency-Key", "")
         if not key:
             return operation(request, *args, **kwargs)
-        if len(key) > 100:
-            raise Problem(422, _("An Idempotency-Key has at most 100 characters."))
+        if not re.fullmatch(r"[!-~]{1,100}", key):
+            raise Problem(422, _("An Idempotency-Key has at most 100 characters, of ASCII and without spaces."))
         fingerprint = _fingerprint(request)
         with transaction.atomic():
             stored, _made = StoredResponse.objects.get_or_create(

@@ -5,14 +5,14 @@ from typing import Any, Literal
 
 from django.utils.translation import gettext as _
 from ninja import Router, Schema, Status
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from annotate.jobs import wake
 from annotate.models import DatasetVersion
 from annotate.services.datasets import Filters, create_version
 from annotate.tasks import build_dataset_version
 
-from .base import ERRORS, ApiRequest, Asked, Problem, ProblemOut, Role, Scope, Token, idempotent, membership_of
+from .base import ERRORS, ApiRequest, Asked, Moment, Problem, ProblemOut, Role, Scope, Token, idempotent, membership_of
 
 router = Router(tags=["datasets"], auth=Token(Scope.READ))
 READERS = (Role.RESEARCHER, Role.ADMIN)
@@ -24,8 +24,8 @@ class FiltersIn(Asked):
 
     model_config = ConfigDict(extra="forbid")
 
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     exclude_annotators: list[str] = Field([], max_length=1000)
     min_seconds: float = Field(0, ge=0, le=1e9)
     exclude_all_bad: bool = False
@@ -54,7 +54,7 @@ class DatasetIn(Asked):
     parent: int | None = Field(None, ge=1, le=2**31 - 1, description="Number of the version whose splits stay")
     test_fraction: float = Field(0.1, ge=0, le=0.5)
     stratify_by: Literal["", "tag", "source"] = ""
-    as_of: AwareDatetime | None = Field(None, description="Now, if it is not sent")
+    as_of: Moment | None = Field(None, description="Now, if it is not sent")
     filters: FiltersIn = Field(default_factory=lambda: FiltersIn.model_validate({}))
 
 

@@ -5,12 +5,12 @@ from typing import Annotated
 
 from django.http import HttpResponse
 from ninja import Query, Router, Schema
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from annotate.formats.selection import RANKED_BY
 from annotate.models import Ranking
 
-from .base import ERRORS, ID_MAX, READERS, ApiRequest, PageQuery, ProblemOut, Scope, Token, membership_of
+from .base import ERRORS, ID_MAX, READERS, ApiRequest, Moment, PageQuery, ProblemOut, Scope, Token, membership_of
 from .rows import Lasting, RowPage, after, answer_page, fetch_ids, time_json
 
 router = Router(tags=["data"], auth=Token(Scope.READ))
@@ -37,8 +37,8 @@ class RankingOut(Schema):
 
 
 class RankingQuery(PageQuery):
-    since: AwareDatetime | None = Field(None, description="Made then or later; with a time zone")
-    until: AwareDatetime | None = Field(None, description="Made before; with a time zone")
+    since: Moment | None = Field(None, description="Made then or later; with a time zone")
+    until: Moment | None = Field(None, description="Made before; with a time zone")
     role: Ranking.Role | None = None
     prompt: int | None = Field(None, ge=1, le=ID_MAX, description="Those of this prompt")
 
