@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any
 
+from django.db import transaction
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema, Status
 from pydantic import Field
@@ -149,11 +150,11 @@ def create(request: ApiRequest, slug: str, body: WebhookIn) -> Status[MadeWebhoo
     summary="Change, pause or resume a webhook; what is left out stays",
 )
 def change(request: ApiRequest, slug: str, id: int, body: WebhookChange) -> dict[str, Any]:
-    row = _found(request, slug, id)
     values = body.model_dump(exclude={"paused"})
-    row = change_webhook(webhook=row, user=request.user, **values)
-    if body.paused is not None:
-        row = (pause_webhook if body.paused else resume_webhook)(webhook=row, user=request.user)
+    with transaction.atomic():
+        row = change_webhook(webhook=_found(request, slug, id), user=request.user, **values)
+        if body.paused is not None:
+            row = (pause_webhook if body.paused else resume_webhook)(webhook=row, user=request.user)
     return _webhook(row)
 
 

@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from annotate.models import Project
+from annotate.services.webhooks import add_webhook, send_test
 from tests.browser.pages import axe_violations, make_tasks, open_ranking, press, token_of, wait_for_task_after
 from tests.conftest import PASSWORD, make_task
 
@@ -13,6 +14,7 @@ FOR_ADMINS = (
     "",
     "settings",
     "audit",
+    "webhooks",
     "members",
     "prompts",
     "imports",
@@ -82,9 +84,11 @@ def test_the_ranking_page_is_accessible_in_every_state(open_page, project, bob, 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_accessible(open_page, project, alice, scheme):
     make_tasks(project, 1)
+    webhook = add_webhook(project=project, user=alice, url="https://example.org/", events=["run.ended"])[0]
+    send_test(webhook=webhook)
     page = open_page(alice, color_scheme=scheme, reduced_motion="reduce")
     found = []
-    for name in FOR_ADMINS:
+    for name in (*FOR_ADMINS, f"webhooks/{webhook.pk}"):
         answer = page.goto(f"/projects/{project.slug}/{name}")
         assert answer
         assert answer.status == 200, name
