@@ -154,7 +154,7 @@ def _add_prompts(
         new.prompts.append(
             (
                 pk, tables.project.pk, messages, row.content_hash, row.reference_answer, row.metadata,
-                row.tags or "{}", now,
+                row.tags, now,
             )
         )  # fmt: skip
     return found
@@ -238,7 +238,7 @@ def _add_rankings(
         new.rankings.append(
             (
                 pk, token, uid, tables.project.pk, tasks[digests[index]], user and user.pk, str(Ranking.Role.IMPORTED), 1,
-                True, one.verdict, list(one.reasons) or "{}", one.comment, one.seconds or 0.0, min(one.created or now, now),
+                True, one.verdict, list(one.reasons), one.comment, one.seconds or 0.0, min(one.created or now, now),
             )
         )  # fmt: skip
         ratings = one.ratings or ({},) * len(one.ranks)

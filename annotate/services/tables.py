@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -37,6 +38,10 @@ COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
     RankedCompletion: ("ranking_id", "completion_id", "rank", "ratings"),
     ImportedRanking: ("ranking_id", "job_id", "line", "annotator", "original"),
 }  # fmt: skip
+
+# The backslash first, since the others bring some.
+ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
+LINES_AT_ONCE = 2000
 
 
 @dataclass
@@ -104,11 +109,13 @@ class Tables:
         if not number:
             return []
         with connection.cursor() as cursor:
+            # One row of many numbers is read faster than many rows.
             cursor.execute(
-                "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
+                "SELECT array_agg(nextval(pg_get_serial_sequence(%s, 'id'))) FROM generate_series(1, %s)",
                 [model._meta.db_table, number],
             )
-            return [row[0] for row in cursor.fetchall()]
+            ids: list[int] = cursor.fetchone()[0]
+            return ids
 
     def write(self, new: NewRows) -> None:
         copy_rows(Prompt, new.prompts)
@@ -195,7 +202,37 @@ def copy_rows(model: type[models.Model], rows: Sequence[Sequence[Any]]) -> None:
 
 def _copy(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     command = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    lines = ["\t".join([_cell(value) for value in row]) for row in rows]
+    if not lines:
+        return
     # Django wraps the errors of execute() as its own, but not those of copy().
     with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(command) as copy:
-        for row in rows:
-            copy.write_row(row)
+        # In few large pieces: each wait for Postgres gives the other thread its turn.
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            copy.write("\n".join([*lines[start : start + LINES_AT_ONCE], ""]).encode())
+
+
+def _cell(value: Any) -> str:
+    """A value as COPY's text format has it; psycopg's own way costs three times as much."""
+    kind = type(value)
+    if kind is int:
+        return str(value)
+    if kind is str:
+        return _escaped(value)
+    if value is None:
+        return "\\N"
+    if isinstance(value, list):
+        return _escaped(f"{{{','.join(map(_element, value))}}}")
+    return _escaped(value.isoformat(" ") if isinstance(value, datetime) else str(value))
+
+
+def _escaped(text: str) -> str:
+    for sign, escape in ESCAPES:
+        if sign in text:
+            text = text.replace(sign, escape)
+    return text
+
+
+def _element(text: str) -> str:
+    """A text as an element of an array."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
