@@ -118,9 +118,7 @@ def _opened(part: Path, *, keep: bool) -> Iterator[tuple[BinaryIO, Path]]:
     """The part file to go on with. Where another process has it, one of our own; that one does not stay when interrupted."""
     shared = part
     if keep:
-        file = shared.open("a+b")
-        # "a" would write at the end whatever was sought.
-        file.close()
+        shared.touch()
         file = shared.open("r+b")
         if _lock(file):
             try:
@@ -144,10 +142,10 @@ def _lock(file: BinaryIO) -> bool:
         return True
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process may have finished it and moved it away between our opening and our locking.
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
     except OSError:
         return False
-    # Another process may have finished it and moved it away between our opening and our locking.
-    return os.fstat(file.fileno()).st_nlink > 0 and os.path.samestat(os.fstat(file.fileno()), os.stat(file.name))
 
 
 def _name_of(head: Response) -> str:
