@@ -80,6 +80,7 @@ urlpatterns: list[URLPattern] = [
     path(P + "flags", flags.flags, name="flags"),
     path(P + "flags/<int:pk>", flags.flag_settle, name="flag_settle"),
     path(P + "tasks/<int:pk>", tasks.task, name="task"),
+    path(P + "tasks/<int:pk>/versions", dataset_rows.task_versions, name="task_versions"),
     path(P + "tasks/<int:pk>/state", tasks.task_state, name="task_state"),
     path(P + "tasks/<int:pk>/decide", adjudication.task_decide, name="task_decide"),
     path(P + "adjudication", adjudication.adjudication, name="adjudication"),

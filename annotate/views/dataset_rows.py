@@ -1,5 +1,6 @@
 """What a dataset version holds, as people saw it."""
 
+from contextlib import suppress
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -15,6 +16,7 @@ from annotate.text import render_markdown
 from .prompts import ROLE_NAMES
 
 ROWS = 10
+SEARCHED_VERSIONS, SEARCHED_RANKINGS = 20, 50
 # Of one text; who wants the rest has it in the downloads.
 SHOWN_LENGTH = 20_000
 KINDS = {"rankings": "rankings.parquet", "answers": "demonstrations.parquet"}
@@ -40,6 +42,23 @@ def dataset_rows(request: ProjectRequest, number: int) -> HttpResponse:
     except FileNotFoundError:
         return render(request, "annotate/dataset_rows.html", context | {"is_lost": True})
     return render(request, "annotate/dataset_rows.html", context | {"page": page, "rows": rows})
+
+
+@require_safe
+@member_required(Role.RESEARCHER, Role.ADMIN)
+def task_versions(request: ProjectRequest, pk: int) -> HttpResponse:
+    """A fragment: the newest versions that hold the task's rankings, and how many each. Their files are searched."""
+    project = request.membership.project
+    task = get_object_or_404(project.tasks, pk=pk)
+    uids = [uid.hex for uid in task.rankings.order_by("uid").values_list("uid", flat=True)[:SEARCHED_RANKINGS]]
+    versions = project.dataset_versions.filter(state=DatasetVersion.State.SUCCEEDED, origin="").order_by("-number")
+    found = []
+    for version in versions[:SEARCHED_VERSIONS] if uids else ():
+        with suppress(FileNotFoundError), frozen(version, "rankings.parquet") as file:
+            found.append((version, len(file.find(uids))))
+    holding = [(version, count) for version, count in found if count]
+    context = {"project": project, "holding": holding, "searched": len(found), "limit": SEARCHED_VERSIONS}
+    return render(request, "annotate/parts/task_versions.html", context)
 
 
 def finished_version(project: Project, number: int) -> DatasetVersion:

@@ -1,5 +1,7 @@
 """Dataset versions by the REST API: listed, named, read row by row, compared."""
 
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -23,7 +25,8 @@ def send(method, path, token, body=None):
 
 
 def follow(path, token):
-    found, cursor = [], ""
+    found: list[dict[str, Any]] = []
+    cursor = ""
     while cursor is not None:
         page = get(f"{path}limit=2&cursor={cursor}", token).json()
         found, cursor = found + page["items"], page["next"]

@@ -88,8 +88,9 @@ def test_each_filter_says_what_it_dropped_and_left(project, bob, rita):
     counts.pop("steps")
     DatasetVersion.objects.update(counts=counts, statistics={})
     older = open_page(rita, "dataset", 1)
-    told = [(step["label"], step["dropped"], step["left"]) for step in older.context["steps"]]
-    assert told == [("Shortest time", 1, 2)]
+    assert [(step["label"], step["dropped"], step["left"]) for step in older.context["steps"]] == [
+        ("Shortest time", 1, 2)
+    ]
     assert "built before statistics were kept" in older.content.decode()
 
 
@@ -276,3 +277,18 @@ def test_many_annotators_are_cut_on_the_page(project, rita):
     page = open_page(rita, "dataset", 1)
     assert (len(page.context["lineage"]["annotators"]), page.context["lineage"]["more_annotators"]) == (50, 10)
     assert "10 more are in the API’s answer." in page.content.decode()
+
+
+def test_a_task_knows_which_versions_hold_its_rankings(two_versions, rita, storage):
+    def told(ranking):
+        page = open_page(rita, "task_versions", ranking.task_id)
+        return [(version.number, count) for version, count in page.context["holding"]]
+
+    assert told(two_versions["kept"]) == [(2, 1), (1, 1)]
+    assert told(two_versions["fast"]) == told(two_versions["revised"]) == [(1, 1)]
+    assert (
+        url("task_versions", two_versions["kept"].task_id)
+        in open_page(rita, "task", two_versions["kept"].task_id).content.decode()
+    )
+    (storage / DatasetVersion.objects.get(number=2).folder / "rankings.parquet").unlink()
+    assert told(two_versions["later"]) == []
