@@ -30,10 +30,13 @@ from .openapi import DescribedAPI
 
 class JsonParser(Parser):
     def parse_body(self, request: HttpRequest) -> Any:
-        """Raises Problem for another content type, ValueError for what is no JSON: NaN and Infinity are none."""
+        """Raises Problem for another content type and for what is no object, ValueError for what is no JSON: NaN is none."""
         if request.content_type != "application/json":
             raise Problem(415, _("Send JSON, as “Content-Type: application/json”."))
-        return json.loads(request.body, parse_constant=_refuse_constant)
+        found = json.loads(request.body, parse_constant=_refuse_constant)
+        if not isinstance(found, dict):
+            raise Problem(422, _("Send a JSON object, in braces."))
+        return found
 
 
 class JsonEncoder(NinjaJSONEncoder):
