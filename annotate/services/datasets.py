@@ -284,6 +284,7 @@ def register_version(
         counts={**stored.counts, "left_out": left_out},
     )
     record(user, "dataset.made", f"dataset:{number}", project=project, origin=origin)
+    jobs.announce_end(version)
     return version
 
 
