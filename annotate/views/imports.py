@@ -37,7 +37,7 @@ from annotate.text import render_markdown
 from .prompts import ROLE_NAMES
 
 SHOWN = 100
-ROWS_SHOWN = 5
+ROWS_SHOWN = 3
 CHARACTERS_SHOWN = 1500
 
 
