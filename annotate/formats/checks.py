@@ -69,13 +69,16 @@ def checked_json(value: dict[str, Any], name: str) -> str:
 def parse_json(text: str) -> Any:
     """JSON as its standard has it: no NaN, no Infinity, and no nesting beyond Python's. Raises ValueError."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return DECODER.decode(text)
     except RecursionError as error:
         raise ValueError(_("nested too deeply")) from error
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(_("%(name)s is no JSON value") % {"name": name})
+
+
+DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def kind_of_value(value: Any) -> str:

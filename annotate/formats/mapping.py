@@ -1,6 +1,7 @@
 """How the rows of a file are read: which shape they have, and what its columns are called."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 PREFERENCES = ("keep", "ask", "ignore")
@@ -26,6 +27,14 @@ class Mapping:
     tags: str = ""
     annotator: str = ""
     preferences: str = "keep"
+
+    @cached_property
+    def names_columns(self) -> bool:
+        """Whether any column is named; a row of Podium's own names needs no look at each."""
+        return any((
+            self.prompt, self.completions, self.chosen, self.rejected, self.scores,
+            self.reference_answer, self.source, self.tags, self.annotator,
+        ))  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -20,6 +20,8 @@ def renamed(value: dict[str, Any], mapping: Mapping) -> tuple[dict[str, Any], di
     Completions named one by one come from a source of their column's name. Scores become a ranking: higher is better,
     equal is a tie. RowError for a column that is not there.
     """
+    if not mapping.names_columns:
+        return dict(value), {}
     rest = dict(value)
     names: dict[str, str] = {}
     found: dict[str, Any] = {}

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.utils.translation import gettext as _
 
@@ -23,6 +23,7 @@ __all__ = ["NUL_ESCAPE", "Answer", "GivenRanking", "Known", "Row", "to_row"]
 ROLES = ("system", "user", "assistant")
 NUMBERED = [f"{name}_{number}" for name in ("completion", "response") for number in range(1, K_MAX + 1)]
 COLUMNS = ("completion", *NUMBERED, "chosen", "rejected")
+COLUMN_NAMES = frozenset(COLUMNS)
 # The columns of a dataset version's ranking, and those that follow from the prompt and the version.
 RANKING = (
     "ranking", "ranks", "ratings", "verdict", "annotator", "role", "reasons", "comment", "seconds", "created",
@@ -34,8 +35,7 @@ MAX_MESSAGES = 500
 Message = dict[str, str]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     text: str
     reasoning: str
     source: str
@@ -127,14 +127,14 @@ def _row(rest: dict[str, Any], default_source: str) -> Row:
     others = {name: other for name, other in rest.items() if other is not None and other != ""}
     row.others = tuple(others)
     row.metadata = checked_json({**others, **metadata}, "metadata")
-    row.size = (
-        sum(len(message["content"]) for message in messages)
-        + sum(len(answer.text) + len(answer.reasoning) + len(answer.sampling) for answer in distinct)
-        + len(row.reference_answer)
-        + len(row.metadata)
-        + (len(row.known.explanation) if row.known else 0)
-        + sum(len(one.comment) for one in row.rankings)
-    )
+    size = len(row.reference_answer) + len(row.metadata) + (len(row.known.explanation) if row.known else 0)
+    for message in messages:
+        size += len(message["content"])
+    for answer in distinct:
+        size += len(answer.text) + len(answer.reasoning) + len(answer.sampling)
+    for one in row.rankings:
+        size += len(one.comment)
+    row.size = size
     return row
 
 
@@ -241,7 +241,7 @@ def _prompt(rest: dict[str, Any]) -> tuple[list[Message], str, Given]:
 def _given(rest: dict[str, Any]) -> Given:
     """Completions in columns of their own, taken out of `rest`: (field, value)."""
     given: Given = []
-    for name in COLUMNS:
+    for name in () if COLUMN_NAMES.isdisjoint(rest) else COLUMNS:
         if name in rest:
             found = rest.pop(name)
             if found is not None and (found != "" or name not in NUMBERED):
@@ -284,6 +284,9 @@ def _as_prompt(value: Any, name: str) -> list[Message]:
 def _answer(value: Any, name: str, source: str, prompt: list[Message]) -> Answer:
     reasoning: Any = ""
     sampling: Any = None
+    if isinstance(value, str) and "think>" not in value:
+        text = checked_text(value, name).strip()
+        return Answer(text, "", source, "{}", completion_hash(text))
     if isinstance(value, dict):
         key = next((key for key in ("completion", "text", "content") if value.get(key) is not None), None)
         if key is None:
@@ -297,8 +300,10 @@ def _answer(value: Any, name: str, source: str, prompt: list[Message]) -> Answer
             raise RowError(name, _("Must be one message of the assistant, alone or after the prompt's messages."))
         value = turns[-1]["content"]
     checked_text(value, name)
-    thought, text = ("", value) if reasoning else split_reasoning(value)
-    if not text.strip():
+    thought, text = (
+        split_reasoning(value) if not reasoning and "think>" in value else ("", value if reasoning else value.strip())
+    )
+    if not text or text.isspace():
         raise RowError(name, _("Has reasoning but no answer."))
     reasoning = checked_text(reasoning or thought, f"{name}.reasoning", empty=True)
     if sampling is not None and not isinstance(sampling, dict):

@@ -70,7 +70,7 @@ def test_a_line_that_is_too_long_keeps_its_beginning():
     ("name", "content", "original"),
     [
         ("a.jsonl", b'{"prompt": caf\xe9}\r\n' + GOOD, '{"prompt": caf\ufffd}'),
-        ("a.jsonl", b'  ["not", "a row"] \n', '  ["not", "a row"] '),
+        ("a.jsonl", GOOD + b'  ["not", "a row"] \n', '  ["not", "a row"] '),
         ("a.csv", b'prompt,b\n"two\nlines","x"y\n', '"two\nlines","x"y'),
         ("a.csv", b"prompt,b\na;\xe9,1,2\r\n", "a;\ufffd,1,2"),
         ("a.json", b'[{"a": 1,\n "b": }, 7]', '{"a": 1,\n "b": }'),
