@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 # How many rows and bytes are read by one statement; neither shapes a version.
 READ = 2000
-READ_BYTES = 16 * 1024**2
+READ_BYTES = 4 * 1024**2
 RANGE = "WHERE k.seq BETWEEN %(first)s AND %(last)s"
 DETAILS = f"""
     SELECT {columns.number("k.seq", "int8")}, string_agg(uuid_send(k.uid), ''::bytea), {columns.text("k.content_hash")},
@@ -97,7 +97,7 @@ def read_ranges(total: int) -> Iterator[tuple[int, int]]:
         cursor.execute(LARGEST)
         largest = max(int(cursor.fetchone()[0]), 1)
     fitting = min(READ_BYTES // largest, READ)
-    if fitting >= READ // 4:
+    if fitting >= READ // 10:
         yield from ((first, min(first + fitting - 1, total)) for first in range(1, total + 1, fitting))
         return
     for start in range(1, total + 1, READ):

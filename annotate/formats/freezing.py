@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # A row group ends before either is passed; both shape the bytes of a version.
 CHUNK = 2000
-CHUNK_BYTES = 32 * 1024**2
+CHUNK_BYTES = 8 * 1024**2
 COUNTS = (
     "rankings", "train", "test", "ranked", "all_bad", "pairs", "ties", "demonstrations",
     "train_pairs", "test_pairs", "train_best", "test_best", "train_demonstrations", "test_demonstrations",

@@ -234,7 +234,8 @@ class DatasetForm(forms.Form):
             value = getattr(filters, one.name)
             if one.name in ("tags", "languages"):
                 value = ", ".join(value)
-            self.initial[one.name] = value
+            # What is left empty asks for nothing.
+            self.initial[one.name] = value if isinstance(value, bool) else value or None
         self.initial["parent"] = version.number
         for name in ("test_fraction", "stratify_by"):
             self.initial[name] = getattr(version, name)
