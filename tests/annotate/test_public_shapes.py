@@ -181,6 +181,20 @@ ONE_TO_TWO = [GivenRanking((1, 2))]
             ONE_TO_TWO,
         ),
         (
+            "scored-pairs",
+            {
+                "prompt": "Hi",
+                "chosen": "a",
+                "rejected": "b",
+                "chosen_model": "m1",
+                "rejected_model": "m2",
+                "subset": "chat",
+            },
+            [user("Hi")],
+            [("a", "m1"), ("b", "m2")],
+            ONE_TO_TWO,
+        ),
+        (
             "scored-list",
             {"instruction": "Hi", "generations": ["a", "b", "c"], "ratings": [2, 5, 2], "model_names": ["x", "y", "z"]},
             [user("Hi")],
@@ -232,7 +246,7 @@ ONE_TO_TWO = [GivenRanking((1, 2))]
             {**NESTED, "responses": {}},
             [user("Why?")],
             [("a", "imported"), ("b", "imported")],
-            ONE_TO_TWO,
+            [GivenRanking((1, 2), annotator="llm")],
         ),
         (
             "argilla",

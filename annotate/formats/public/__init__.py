@@ -135,8 +135,8 @@ _ALL = (
     ),
     Shape(
         "scored-pairs",
-        _("Preference pairs with scores"),
-        _("chosen and rejected with a score each, as binarized UltraFeedback has them; equal scores are a tie."),
+        _("Preference pairs with scores or models"),
+        _("chosen and rejected as in binarized UltraFeedback or RewardBench; equal scores are a tie."),
         scored.fits_scored_pair,
         scored.from_scored_pair,
     ),

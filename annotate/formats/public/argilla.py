@@ -37,7 +37,7 @@ def from_argilla(value: Raw) -> Raw:
         fields, answers, suggested, rest = _nested(value)
     else:
         fields, answers, suggested, rest = _flat(value)
-    answers = answers or ({"": suggested} if suggested else {})
+    answers = answers or suggested
     prompt = first_of(fields, PROMPTS) or next(iter(fields), "")
     names = _completions(fields, prompt, answers)
     beside = {name: one for name, one in fields.items() if name != prompt and name not in names and one is not None}
@@ -51,7 +51,7 @@ def from_argilla(value: Raw) -> Raw:
     }
 
 
-def _nested(value: Raw) -> tuple[Raw, Answers, Raw, Raw]:
+def _nested(value: Raw) -> tuple[Raw, Answers, Answers, Raw]:
     answers: Answers = {}
     given = value.get("responses") or []
     if isinstance(given, dict):
@@ -67,19 +67,21 @@ def _nested(value: Raw) -> tuple[Raw, Answers, Raw, Raw]:
                 answers.setdefault(who, {}).update(
                     {name: each.get("value") if isinstance(each, dict) else each for name, each in values.items()}
                 )
-    suggested: Raw = {}
+    suggested: Answers = {}
     offered = value.get("suggestions") or {}
-    if isinstance(offered, dict):
-        suggested = {name: one.get("value") if isinstance(one, dict) else one for name, one in offered.items()}
-    elif is_list_of(offered, dict):
-        suggested = {str(one.get("question_name")): one.get("value") for one in offered}
+    if is_list_of(offered, dict):
+        offered = {str(one.get("question_name")): one for one in offered}
+    for question, one in offered.items():
+        whole = one if isinstance(one, dict) and "value" in one else {"value": one}
+        if whole["value"] is not None:
+            suggested.setdefault(str(whole.get("agent") or ""), {})[question] = whole["value"]
     rest = {"metadata": listed(value.get("metadata")) or {}}
     if value.get("external_id"):
         rest["external_id"] = value["external_id"]
     return dict(value["fields"]), answers, suggested, rest
 
 
-def _flat(value: Raw) -> tuple[Raw, Answers, Raw, Raw]:
+def _flat(value: Raw) -> tuple[Raw, Answers, Answers, Raw]:
     fields: Raw = {}
     answers: Answers = {}
     suggested: Raw = {}
@@ -108,7 +110,8 @@ def _flat(value: Raw) -> tuple[Raw, Answers, Raw, Raw]:
                     answers.setdefault(str(one["user_id"] or number), {})[name] = one["value"]
         elif isinstance(found, str) and not re.search(r"\.(responses|suggestion)\.|-suggestion-", name):
             fields[name] = found
-    return fields, answers, {name: one for name, one in suggested.items() if one is not None}, rest
+    offered = {name: one for name, one in suggested.items() if one is not None}
+    return fields, answers, {"": offered} if offered else {}, rest
 
 
 def _completions(fields: Raw, prompt: str, answers: Answers) -> list[str]:

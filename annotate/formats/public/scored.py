@@ -76,12 +76,15 @@ def fits_scored_pair(value: Raw) -> bool:
     return (
         value.get("chosen") is not None
         and value.get("rejected") is not None
-        and any(number_of(value.get(better)) is not None and worse in value for better, worse in PAIR_SCORES)
+        and (
+            any(number_of(value.get(better)) is not None and worse in value for better, worse in PAIR_SCORES)
+            or any(set(names) <= set(value) for names in PAIR_MODELS)
+        )
     )
 
 
 def from_scored_pair(value: Raw) -> Raw:
-    """The scores decide: a pair of equal scores is a tie."""
+    """The scores decide: a pair of equal scores is a tie. The models' names are the sources."""
     rest = dict(value)
     chosen, rejected = listed(rest.pop("chosen", None)), listed(rest.pop("rejected", None))
     if isinstance(chosen, list) and isinstance(rejected, list):
