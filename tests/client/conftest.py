@@ -21,7 +21,7 @@ def own_home(tmp_path, monkeypatch) -> Path:
     """Settings and caches of the test alone."""
     for name in ("PODIUM_URL", "PODIUM_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    home = tmp_path / "home"
+    home: Path = tmp_path / "home"
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / "cache"))
@@ -45,8 +45,9 @@ def podium(live_site, alice) -> Iterator[Podium]:
 class Answer:
     """What a server that is not ours says: a proxy, or one that is restarted. `cut` breaks the body off there."""
 
-    def __init__(self, status: int, body: bytes = b"{}", *, cut: int | None = None, **headers: str) -> None:
-        self.status, self.body, self.cut, self.headers = status, body, cut, headers
+    def __init__(self, status: int, body: bytes = b"{}", *, cut: int | None = None, **headers: Any) -> None:
+        self.status, self.body, self.cut = status, body, cut
+        self.headers: dict[str, str] = headers
 
 
 class Elsewhere:

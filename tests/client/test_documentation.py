@@ -31,7 +31,8 @@ class Annotator(Thread):
 
     def __init__(self, bob, model: Path) -> None:
         super().__init__(daemon=True)
-        self.bob, self.model, self.leaves, self.failure = bob, model, Event(), None
+        self.bob, self.model, self.leaves = bob, model, Event()
+        self.failure: BaseException | None = None
 
     def run(self) -> None:
         try:

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def source(elsewhere):
 
 @pytest.mark.usefixtures("impatient")
 def test_a_download_that_breaks_off_goes_on_where_it_was(source, tmp_path):
-    rest = {"ETag": ETAG, "Content_Range": f"bytes 9-{len(BODY) - 1}/{len(BODY)}"}
+    rest: dict[str, Any] = {"ETag": ETAG, "Content_Range": f"bytes 9-{len(BODY) - 1}/{len(BODY)}"}
     server = source(Answer(200, BODY, cut=9, ETag=ETAG), Answer(503), Answer(206, BODY[9:], **rest))
     made = version_of(server).download(tmp_path / "new" / "pairs.jsonl", split="train")
     assert made.read_bytes() == BODY
@@ -55,7 +56,7 @@ def test_what_an_interrupted_call_left_is_kept_while_the_file_is_the_same(source
     (part,) = part_of(tmp_path)
     assert part.read_bytes() == BODY[:9]
 
-    rest = {"ETag": ETAG, "Content_Range": f"bytes 9-{len(BODY) - 1}/{len(BODY)}"}
+    rest: dict[str, Any] = {"ETag": ETAG, "Content_Range": f"bytes 9-{len(BODY) - 1}/{len(BODY)}"}
     made = version_of(source(Answer(206, BODY[9:], **rest))).download(tmp_path / "pairs.jsonl")
     assert made.read_bytes() == BODY
     assert part_of(tmp_path) == []
@@ -76,7 +77,7 @@ def test_a_part_that_is_whole_already_is_taken_as_it_is(source, tmp_path):
 
 
 def test_nothing_is_put_in_place_that_is_not_whole(source, tmp_path):
-    wrong = {"ETag": ETAG, "Content_Range": "bytes 0-4/99"}
+    wrong: dict[str, Any] = {"ETag": ETAG, "Content_Range": "bytes 0-4/99"}
     with pytest.raises(BadAnswer, match="99"):
         version_of(source(Answer(206, BODY[:5], **wrong))).download(tmp_path / "pairs.jsonl")
     assert not (tmp_path / "pairs.jsonl").exists()
@@ -104,7 +105,7 @@ def test_two_downloads_of_one_file_do_not_write_into_each_other(source, tmp_path
 
 @pytest.mark.usefixtures("impatient")
 def test_whoever_awaits_gets_the_same_file(source, tmp_path):
-    rest = {"ETag": ETAG, "Content_Range": f"bytes 9-{len(BODY) - 1}/{len(BODY)}"}
+    rest: dict[str, Any] = {"ETag": ETAG, "Content_Range": f"bytes 9-{len(BODY) - 1}/{len(BODY)}"}
     server = source(Answer(200, BODY, cut=9, ETag=ETAG), Answer(206, BODY[9:], **rest))
 
     async def story() -> Path:
