@@ -71,15 +71,22 @@ MEMBERS = f"""
     {RANGE} AND k.role = 'consensus' ORDER BY k.seq, f.uid
 """  # noqa: S608 - built of constants
 # The most bytes that a ranking can have, without a look at each.
-LARGEST = f"""
+LARGEST = """
     SELECT (
-        SELECT coalesce(max(octet_length(c.text) + octet_length(c.reasoning)), 0) * {K_MAX + 1}
-        FROM annotate_completion c JOIN podium_prompt USING (prompt_id)
+        SELECT coalesce(max(size), 0) FROM (
+            SELECT sum(octet_length(c.text) + octet_length(c.reasoning)) AS size
+            FROM annotate_taskcompletion tc JOIN annotate_completion c ON c.id = tc.completion_id
+            WHERE tc.task_id IN (SELECT task_id FROM podium_kept) GROUP BY tc.task_id
+        ) tasks
+    ) + (
+        SELECT coalesce(max(octet_length(c.text) + octet_length(c.reasoning)), 0)
+        FROM annotate_demonstration d JOIN annotate_completion c ON c.id = d.completion_id
+        WHERE c.prompt_id IN (SELECT prompt_id FROM podium_prompt WHERE has_ideal)
     ) + (
         SELECT coalesce(max(octet_length(p.messages::text)), 0)
         FROM annotate_prompt p JOIN podium_prompt one ON one.prompt_id = p.id
     )
-"""  # noqa: S608 - built of constants
+"""
 SIZES = f"""
     SELECT k.seq, octet_length(p.messages::text) + (
         SELECT coalesce(sum(octet_length(c.text) + octet_length(c.reasoning)), 0)
@@ -97,7 +104,7 @@ def read_ranges(total: int) -> Iterator[tuple[int, int]]:
         cursor.execute(LARGEST)
         largest = max(int(cursor.fetchone()[0]), 1)
     fitting = min(READ_BYTES // largest, READ)
-    if fitting >= READ // 10:
+    if fitting > READ // 10:
         yield from ((first, min(first + fitting - 1, total)) for first in range(1, total + 1, fitting))
         return
     for start in range(1, total + 1, READ):

@@ -24,7 +24,7 @@ from annotate.services.weights import reliability_weights
 
 from .assembling import Assembler, read_ranges
 from .rows import DEMONSTRATIONS, MADE, RANKINGS
-from .selection import PSEUDONYM, WHICH_WRITTEN, WRITTEN, drop_tables, select
+from .selection import PSEUDONYM, WHICH_WRITTEN, WRITTEN, drop_tables, read_by_index, select
 
 if TYPE_CHECKING:
     from annotate.services.datasets import Filters
@@ -79,6 +79,7 @@ def _freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> Frozen
     assembler = Assembler(version, filters, weights, counts)
     with _writer(folder / "rankings.parquet", RANKINGS) as writer, ThreadPoolExecutor(1) as thread:
         groups = _RowGroups(writer, thread)
+        read_by_index(True)
         for first, last in read_ranges(selection.left):
             groups.add(*assembler.read(first, last))
             share = counts["rankings"] / max(selection.left, 1)
@@ -86,6 +87,7 @@ def _freeze(version: DatasetVersion, filters: "Filters", folder: Path) -> Frozen
             jobs.beat(version, progress=min(share, 0.99), progress_note=note)
         groups.end()
         groups.finish()
+        read_by_index(False)
     has_turns = assembler.has_turns
     with _writer(folder / "demonstrations.parquet", DEMONSTRATIONS) as writer:
         for rows in _chunks(IDEAL_ANSWERS, selection.values, ahead=20):
