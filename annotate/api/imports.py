@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from django.core.files.uploadedfile import UploadedFile as Upload
 from django.http import HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
+from django.utils.datastructures import MultiValueDict
 from django.utils.translation import gettext as _
 from ninja import File, Form, Query, Router, Schema, Status
 from ninja.files import UploadedFile
@@ -212,9 +213,13 @@ def create(request: ApiRequest, slug: str, file: File[UploadedFile], body: Form[
     """JSON Lines, CSV (either may be gzip-compressed), Parquet, or a zip file of them."""
     project = membership_of(request, slug, Role.ADMIN).project
     mapping = read_mapping(body.mapping)
-    form = ImportForm(None, {"file": file})
+    form = ImportForm(None, MultiValueDict({"file": [file]}))
     if not form.is_valid():
-        raise Problem(422, _("Some fields are wrong."), {name: list(texts) for name, texts in form.errors.items()})
+        raise Problem(
+            422,
+            _("Some fields are wrong."),
+            {name: [str(text) for text in texts] for name, texts in form.errors.items()},
+        )
     upload: Upload[bytes] = form.cleaned_data["file"]
     job = create_import(project=project, user=request.user, upload=upload, name=upload.name or "", mapping=mapping)
     if body.start:

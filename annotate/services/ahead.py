@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import copy_context
 from typing import Generic, TypeVar
 
@@ -16,7 +16,7 @@ class _End(Generic[T]):
         self.error = error
 
 
-def ahead(make: Callable[[], Iterator[T]], depth: int) -> Iterator[T]:
+def ahead(make: Callable[[], Iterator[T]], depth: int) -> Generator[T, None, None]:
     """The items of `make()`, at most `depth` of them made in advance. Whatever is raised in the making is raised here.
 
     Python computes in one thread at a time, but while one waits for Postgres the other goes on. `make` runs with this thread's

@@ -23,6 +23,8 @@ from annotate.services.refused import read_refused
 
 
 class Command(BaseCommand):
+    # They load every page of the site, which an import has no use for.
+    requires_system_checks = ()
     help = (
         "Import prompts, with or without completions and preferences, from JSONL, CSV (either may be gzip-compressed), "
         "Parquet, or a zip file of them."
