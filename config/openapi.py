@@ -27,6 +27,7 @@ TAGS = {
     "datasets": "Dataset versions: frozen rankings",
     "training": "Methods, runs, checkpoints, evaluations, replies",
     "pipelines": "Trainings in a row",
+    "webhooks": "What happens, told to other programs",
 }
 # Of a body alone.
 ABOUT_BODIES = ("413", "415")
@@ -46,7 +47,7 @@ class DescribedAPI(NinjaAPI):
         return described
 
     def _operations(self) -> Iterator[Operation]:
-        for _prefix, router in self._routers:
+        for router in self._get_bound_routers():
             for view in router.path_operations.values():
                 yield from view.operations
 

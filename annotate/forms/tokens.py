@@ -1,5 +1,6 @@
 """A token for scripts."""
 
+import uuid
 from typing import Any
 
 from django import forms
@@ -25,6 +26,7 @@ class TokenForm(forms.Form):
     project = forms.ModelChoiceField(
         Project.objects.none(), required=False, empty_label=_("All my projects"), label=_("Project")
     )
+    once = forms.CharField(max_length=40, required=False, widget=forms.HiddenInput, initial=lambda: str(uuid.uuid4()))
     days = forms.IntegerField(
         min_value=1, max_value=DAYS_MAX, initial=90, label=_("Days that it works"), help_text=_("1 to 366.")
     )

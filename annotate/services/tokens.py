@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +10,7 @@ from time import monotonic, time
 
 from django.db import transaction
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from annotate.models import ApiToken, Project, StoredResponse, User, record
 
@@ -49,20 +51,26 @@ def hash_token(token: str) -> str:
 
 @transaction.atomic
 def create_token(
-    *, user: User, name: str, scopes: Sequence[str], days: int, project: Project | None = None
+    *, user: User, name: str, scopes: Sequence[str], days: int, project: Project | None = None, once: str = ""
 ) -> tuple[ApiToken, str]:
-    """The token's row and the token, which is stored nowhere."""
-    token = PREFIX + secrets.token_urlsafe(32)
-    made = ApiToken.objects.create(
-        user=user,
-        name=name,
+    """The token's row and the token, which is stored nowhere. The same `once` again, as by a double click, gives the same."""
+    secret = salted_hmac(
+        "annotate.token", f"{user.pk}:{once or secrets.token_urlsafe(32)}", algorithm="sha256"
+    ).digest()
+    token = PREFIX + urlsafe_b64encode(secret).decode().rstrip("=")
+    made, is_new = ApiToken.objects.get_or_create(
         token_hash=hash_token(token),
-        hint=token[-4:],
-        scopes=sorted(set(scopes)),
-        project=project,
-        expires_at=timezone.now() + timedelta(days=days),
+        defaults={
+            "user": user,
+            "name": name,
+            "hint": token[-4:],
+            "scopes": sorted(set(scopes)),
+            "project": project,
+            "expires_at": timezone.now() + timedelta(days=days),
+        },
     )
-    record(user, "token.created", f"token:{made.pk}", project=project, name=name, scopes=made.scopes, days=days)
+    if is_new:
+        record(user, "token.created", f"token:{made.pk}", project=project, name=name, scopes=made.scopes, days=days)
     return made, token
 
 

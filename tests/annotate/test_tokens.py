@@ -63,6 +63,20 @@ def test_a_token_is_shown_once_and_opens_the_api_until_it_is_revoked(alice, proj
     ]
 
 
+def test_a_double_click_makes_one_token_and_shows_it(alice, bob, project):
+    browser = signed_in(alice)
+    form = browser.get(reverse("tokens")).context["form"]
+    fields = {"name": "n", "scopes": ["read"], "days": 7, "project": "", "once": form["once"].value()}
+    first, second = (browser.post(reverse("tokens"), fields).context["token"] for _ in range(2))
+    assert first == second
+    assert get(ME, first).status_code == 200
+    assert ApiToken.objects.count() == AuditEvent.objects.filter(verb="token.created").count() == 1
+    again = browser.post(reverse("tokens"), fields | {"once": ""}).context
+    assert again["form"]["once"].value() != fields["once"]
+    others = signed_in(bob).post(reverse("tokens"), fields).context["token"]
+    assert len({first, again["token"], others}) == 3
+
+
 def test_nobody_revokes_the_token_of_somebody_else(alice, bob, project):
     make_token(alice)
     assert signed_in(bob).post(reverse("token_revoke", args=[ApiToken.objects.get().pk])).status_code == 404
@@ -219,7 +233,11 @@ def test_the_description_is_openapi_3_1_and_names_every_operation():
     assert description["openapi"].startswith("3.1")
     operations = [one for path in description["paths"].values() for one in path.values()]
     assert len({one["operationId"] for one in operations}) == len(operations) > 8
-    assert all(one["security"] and one["summary"] for one in operations)
+    assert all(one["security"][0]["Token"] and one["summary"] and one["tags"] for one in operations)
+    for one in operations:
+        kinds = {status: list(answer.get("content", {})) for status, answer in one["responses"].items()}
+        assert all(kind == ["application/problem+json"] for status, kind in kinds.items() if "400" <= status != "416")
+        assert ("415" in kinds) == ("requestBody" in one)
 
 
 def test_stored_answers_are_forgotten_after_a_month(alice, project):
