@@ -117,6 +117,13 @@ def test_a_row_of_a_dataset_version_gives_back_its_ranking_and_nothing_that_was_
     ]
 
 
+def test_a_comment_comes_back_from_our_csv_without_the_apostrophe_that_kept_it_from_being_a_formula():
+    ranking = {"ranking": "8c1d", "ranks": [1, 2], "verdict": "ranked", "seconds": "3.5"}
+    for comment in ("=1+1", "'-quoted", "plain", "'"):
+        row = row_of({**TWO, **ranking, "comment": csv_cell(comment)})
+        assert row.rankings == [GivenRanking((1, 2), original="8c1d", seconds=3.5, comment=comment)]
+
+
 def test_a_known_order_is_no_preference():
     row = row_of({"prompt": "Why?", "chosen": "a", "rejected": "b", "known_order": [2, 1]})
     assert row.known

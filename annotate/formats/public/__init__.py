@@ -5,7 +5,6 @@ An adapter only moves things to where Podium looks for them; `annotate.formats.s
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, islice
 
 from django.utils.functional import Promise
 from django.utils.translation import gettext
@@ -27,6 +26,7 @@ from .label_studio import fits_label_studio, from_label_studio
 __all__ = ["SHAPES", "Column", "Shape", "columns_of", "detect", "gathered", "recognised"]
 
 SAMPLE = 50
+SAMPLE_BYTES = 8 * 1024**2
 # Of the rows that are looked at, so many must fit.
 MOST = 0.6
 # What comes of looking for something where a row has something else.
@@ -242,11 +242,27 @@ def _renamed_or_not(value: Raw, mapping: Mapping | None) -> Raw:
 
 def recognised(records: Iterator[Record], mapping: Mapping) -> tuple[Mapping, Iterator[Record]]:
     """The mapping with its shape, seen by the first rows if it names none, and the records as that shape reads them."""
-    first = list(islice(records, SAMPLE))
+    first: list[Record] = []
+    size = 0
+    broken: FileError | None = None
+    try:
+        while len(first) < SAMPLE and size < SAMPLE_BYTES and (one := next(records, None)):
+            first.append(one)
+            size += _size(one)
+    except FileError as error:
+        broken = error
     if not mapping.shape:
         shape = detect([one.value for one in first if one.value], mapping)
         mapping = replace(mapping, shape=shape.name if shape else "")
-    return mapping, gathered(chain(first, records), mapping)
+    return mapping, gathered(_all(first, records, broken), mapping)
+
+
+def _all(first: list[Record], records: Iterator[Record], broken: FileError | None) -> Iterator[Record]:
+    """The rows before a break come first, then it is told."""
+    yield from first
+    if broken:
+        raise broken
+    yield from records
 
 
 def gathered(records: Iterator[Record], mapping: Mapping) -> Iterator[Record]:
@@ -269,10 +285,10 @@ def gathered(records: Iterator[Record], mapping: Mapping) -> Iterator[Record]:
             broken, one = error, None
         if one is None:
             break
-        size += len(one.raw)
+        size += _size(one)
         if held and (len(held) == K_MAX or size > MAX_LINE or not _is_same_prompt(held[0], one, column)):
             yield _joined(held)
-            held, size = [], len(one.raw)
+            held, size = [], _size(one)
         if one.value is None:
             yield one
         else:
@@ -281,6 +297,10 @@ def gathered(records: Iterator[Record], mapping: Mapping) -> Iterator[Record]:
         yield _joined(held)
     if broken:
         raise broken
+
+
+def _size(one: Record) -> int:
+    return len(one.raw) or len(one.original)
 
 
 def _is_same_prompt(first: Record, one: Record, column: str) -> bool:
