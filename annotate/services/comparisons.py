@@ -13,6 +13,7 @@ from django.core.exceptions import ValidationError
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
+from kombu.exceptions import OperationalError as BrokerAway
 
 from annotate.models import DatasetVersion
 
@@ -23,7 +24,7 @@ logger = logging.getLogger("podium.datasets")
 # Of both files together, what is compared while somebody waits.
 AT_ONCE_ROWS, AT_ONCE_BYTES = 20_000, 64 * 1024**2
 # A worker that was cut off in the middle is no reason to wait longer.
-WORKING_SECONDS = 1800
+WORKING_SECONDS = 900
 FAILED_SECONDS = 300
 WORKING, FAILED = "working", "failed"
 
@@ -80,7 +81,12 @@ def request_comparison(version: DatasetVersion, base: DatasetVersion) -> bool:
 
     key = _key(version, base)
     if cache.add(key, WORKING, WORKING_SECONDS):
-        compare_versions.delay(version.pk, base.pk)
+        try:
+            compare_versions.delay(version.pk, base.pk)
+        except (BrokerAway, OSError) as error:
+            logger.warning("broker is away, the next request asks again: %s", error)
+            cache.delete(key)
+            return True
     return bool(cache.get(key) != FAILED)
 
 

@@ -43,7 +43,7 @@ def datasets(request: ProjectRequest) -> HttpResponseBase:
     versions = project.dataset_versions.select_related("created_by", "parent").order_by("-number")
     tag = request.GET.get("tag", "")
     if tag:
-        versions = versions.filter(tag=tag.replace("\0", ""))
+        versions = versions.filter(tag=tag) if "\0" not in tag else versions.none()
     page = Paginator(versions, 50).get_page(request.GET.get("page"))
     return render(
         request,
@@ -131,7 +131,9 @@ def dataset_name(request: ProjectRequest, number: int) -> HttpResponseBase:
 def dataset_tagged(request: ProjectRequest, tag: str) -> HttpResponseBase:
     """The address that stays while the tag moves."""
     project = request.membership.project
-    version = get_object_or_404(project.dataset_versions, tag=tag.replace("\0", "") or "\0")
+    if "\0" in tag:
+        raise Http404
+    version = get_object_or_404(project.dataset_versions, tag=tag)
     return redirect("dataset", project.slug, version.number)
 
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from django.urls import reverse
 from django.utils import timezone
+from kombu.exceptions import OperationalError as BrokerAway
 
 from annotate.formats.frozen import frozen
 from annotate.models import AuditEvent, Completion, DatasetVersion, RankedCompletion, Ranking
@@ -199,8 +200,14 @@ def test_consensus_is_told_apart_from_what_was_deleted(project, alice, bob, rita
     }
 
 
-def test_large_versions_are_compared_by_a_worker(two_versions, rita, monkeypatch, django_capture_on_commit_callbacks):
+def test_large_versions_are_compared_by_a_worker(two_versions, rita, monkeypatch):
     monkeypatch.setattr("annotate.services.comparisons.AT_ONCE_ROWS", 0)
+
+    def is_away(*args):
+        raise BrokerAway("no such socket")
+
+    monkeypatch.setattr(compare_versions, "delay", is_away)
+    assert 'hx-trigger="every 2s"' in open_page(rita, "dataset_diff", 1, 2).content.decode()
     asked = []
     monkeypatch.setattr(compare_versions, "delay", lambda *args: asked.append(args))
     for _again in range(2):
@@ -250,7 +257,9 @@ def test_a_tag_is_moved_once_that_was_confirmed(two_versions, project, rita):
         assert done.status_code == 302
     assert tags() == ["", "stable"]
     assert client.get(url("dataset_tagged", "stable")).headers["Location"] == url("dataset", 2)
-    assert client.get(url("dataset_tagged", "other")).status_code == 404
+    for wrong in ("other", "a/b", "\0"):
+        assert client.get(url("dataset_tagged", wrong)).status_code == 404
+    assert not open_page(rita, "datasets", tag="\0").context["page"].object_list
     (listed,) = open_page(rita, "datasets", tag="stable").context["page"]
     assert listed.number == 2
     client.post(url("dataset_name", 2), {"note": "Second", "tag": ""})
