@@ -114,8 +114,9 @@ def discard_import(*, job: Import) -> bool:
         if current is None or not may_start(current):
             return False
         current.delete()
-    with suppress(OSError):
-        default_storage.delete(job.file)
+    if job.file:
+        with suppress(OSError):
+            default_storage.delete(job.file)
     forget_refused(job)
     return True
 

@@ -1,12 +1,15 @@
 """Preferences that a file brings along become imported rankings, once, and nothing of the product trips over them."""
 
 import gzip
+import io
 import json
 import re
 import uuid
+import zipfile
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from django.core.management import CommandError, call_command
 from django.urls import reverse
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
@@ -254,6 +257,46 @@ def test_quality_has_nothing_to_say_of_imported_rankings_alone(alice, project, t
     for name in ("quality", "leaderboard"):
         assert client.get(reverse(name, args=[project.slug])).status_code == 200
     assert set(QualityReport.objects.values_list("state", flat=True)) == {"succeeded"}
+
+
+def test_the_command_takes_every_choice_of_the_page(project, tmp_path):
+    votes = tmp_path / "votes.zip"
+    with zipfile.ZipFile(votes, "w") as archive:
+        archive.writestr(
+            "one.jsonl", lines({"q": "Why?", "win": "So.", "lose": "No.", "who": "ann@example.org", "kind": "a,b"})
+        )
+        archive.writestr("two.jsonl", lines({"q": ""}))
+    refused = tmp_path / "refused.jsonl"
+    options = {
+        "prompt_column": "q",
+        "chosen_column": "win",
+        "rejected_column": "lose",
+        "tags_column": "kind",
+        "preferences": "ask",
+        "refused": refused,
+    }
+    out = io.StringIO()
+    call_command("import_prompts", project.slug, votes, dry_run=True, stdout=out, **options)
+    assert "2 rows read: 1 prompts, 2 completions, 1 tasks and 1 rankings would be added" in out.getvalue()
+    assert not Import.objects.exists()
+    assert not Prompt.objects.exists()
+    out = io.StringIO()
+    call_command("import_prompts", project.slug, votes, stdout=out, **options)
+    assert "1 rankings added, 0 rows were there already, 1 refused." in out.getvalue()
+    kept = [json.loads(line) for line in refused.read_bytes().splitlines()]
+    assert [(one["member"], one["line"]) for one in kept] == [("two.jsonl", 1)]
+    assert json.loads(kept[0]["original"]) == {"q": ""}
+    assert (RankingTask.objects.get().state, Prompt.objects.get().tags) == ("open", ["a", "b"])
+    assert places() == [{"So.": 1, "No.": 2}]
+
+
+def test_the_command_refuses_a_choice_that_makes_no_sense(project, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(lines(PAIR))
+    for arguments in (["--chosen-column", "a"], ["--preferences", "lose"], ["--shape", "nonsense"]):
+        with pytest.raises(CommandError):
+            call_command("import_prompts", project.slug, str(path), *arguments)
+    assert not Import.objects.exists()
 
 
 def _imported_task(project, tmp_path) -> int:

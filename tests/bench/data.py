@@ -28,9 +28,9 @@ from annotate.models import (
 )
 from tests.bench.figures import Figure
 
-PROMPTS = int(os.environ.get("BENCH_PROMPTS", "10000"))
+PROMPTS = int(os.environ.get("BENCH_PROMPTS", "100000"))
 PAIRS = int(os.environ.get("BENCH_PAIRS", "200000"))
-ROUNDS = 3
+ROUNDS = 2
 COMPLETIONS = 4
 PAIRS_OF_A_RANKING = COMPLETIONS * (COMPLETIONS - 1) // 2
 TABLES = [model._meta.db_table for model in (Prompt, Completion, RankingTask, TaskCompletion)]
