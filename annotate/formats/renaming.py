@@ -35,6 +35,8 @@ def renamed(value: dict[str, Any], mapping: Mapping) -> tuple[dict[str, Any], di
         if name in NEEDED or (one is not None and one != ""):
             found[name] = one
             names[name] = path
+    if not (mapping.completions or mapping.chosen or mapping.rejected) and _ends_answered(found.get("prompt")):
+        found["messages"], names["messages"] = found.pop("prompt"), names.pop("prompt")
     # Scores first: they may stand within the completions.
     scores = [take(rest, path) for path in mapping.scores]
     if mapping.completions:
@@ -104,6 +106,12 @@ def listed(value: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def _ends_answered(prompt: Any) -> bool:
+    """A whole conversation, whose last answer is a completion."""
+    last = prompt[-1] if isinstance(prompt, list) and len(prompt) > 1 else None
+    return isinstance(last, dict) and last.get("role") == "assistant"
 
 
 def _completions(rest: dict[str, Any], paths: tuple[str, ...], names: dict[str, str]) -> Any:

@@ -186,6 +186,12 @@ def test_columns_are_read_under_the_names_that_the_mapping_gives_them():
     assert (row.tags, json.loads(row.metadata)) == (["sea", "salt"], {"meta": {"topic": "t"}})
 
 
+def test_a_conversation_that_is_named_as_the_prompt_ends_in_a_completion():
+    row = row_of({"talk": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}]}, prompt="talk")
+    assert [one["content"] for one in row.messages] == ["Hi"]
+    assert [answer.text for answer in row.answers] == ["Yo"]
+
+
 @pytest.mark.parametrize(
     ("row", "mapping"),
     [
