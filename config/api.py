@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from ninja.parser import Parser
 from ninja.renderers import JSONRenderer
@@ -67,7 +67,13 @@ api = DescribedAPI(
     renderer=JsonRenderer(),
 )
 add_error_handlers(api)
-api.add_exception_handler(Exception, lambda request, error: problem_response(describe_fault(error, status_of(error))))
+
+
+@api.exception_handler(Exception)
+def answer_fault(request: HttpRequest, error: Any) -> HttpResponse:
+    return problem_response(describe_fault(error, status_of(error)))
+
+
 for router in (
     projects,
     prompts,

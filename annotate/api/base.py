@@ -224,7 +224,8 @@ def _fingerprint(request: ApiRequest) -> str:
     found = hashlib.sha256(b"\0".join([str(request.method).encode(), request.get_full_path().encode(), b""]))
     if request.content_type == "multipart/form-data":
         found.update(request.POST.urlencode().encode())
-        for name, file in sorted(request.FILES.items()):
+        files: dict[str, Any] = dict(request.FILES.items())
+        for name, file in sorted(files.items()):
             found.update(f"\0{name}\0{file.name}\0{file.size}\0".encode())
             for chunk in file.chunks():
                 found.update(chunk)

@@ -116,7 +116,11 @@ def create(request: ApiRequest, body: ProjectIn) -> Status[ProjectDetail]:
         raise Problem(403, _("This token is for one project alone."))
     form = ProjectForm(body.model_dump())
     if not form.is_valid():
-        raise Problem(422, _("Some fields are wrong."), {name: list(texts) for name, texts in form.errors.items()})
+        raise Problem(
+            422,
+            _("Some fields are wrong."),
+            {name: [str(text) for text in texts] for name, texts in form.errors.items()},
+        )
     try:
         with transaction.atomic():
             made = create_project(project=form.save(commit=False), creator=request.user)

@@ -1,6 +1,7 @@
 """Projects, prompts, completions and rankings by the API."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -27,15 +28,17 @@ def token(rita, project) -> str:
     return make_token(rita)
 
 
-def items(path: str, token: str) -> list[dict]:
+def items(path: str, token: str) -> list[dict[str, Any]]:
     answer = get(path, token)
     assert answer.status_code == 200, answer.content
-    return answer.json()["items"]
+    found: list[dict[str, Any]] = answer.json()["items"]
+    return found
 
 
-def follow(path: str, token: str) -> list[dict]:
+def follow(path: str, token: str) -> list[dict[str, Any]]:
     """All pages of two."""
-    found, cursor = [], ""
+    found: list[dict[str, Any]] = []
+    cursor = ""
     while cursor is not None:
         page = get(f"{path}{'&' if '?' in path else '?'}limit=2&cursor={cursor}", token).json()
         assert len(page["items"]) <= 2
@@ -64,8 +67,8 @@ def test_prompts_and_completions_are_read_whole(project, data, token):
     assert {one.source for one in whole.completions} == {"imported"}
     assert get(f"{data}/prompts/{2**63}", token).status_code == 404
 
-    page = RowPage[CompletionOut].model_validate_json(get(f"{data}/completions", token).content)
-    assert [(one.prompt, one.text) for one in page.items][-1] == (other.prompt_id, "only")
+    answers = RowPage[CompletionOut].model_validate_json(get(f"{data}/completions", token).content)
+    assert [(one.prompt, one.text) for one in answers.items][-1] == (other.prompt_id, "only")
     assert len(items(f"{data}/completions?prompt={prompt.pk}&source=imported", token)) == 3
     assert items(f"{data}/completions?source=nobody", token) == []
     assert [one["text"] for one in follow(f"{data}/completions", token)] == ["one", "two <b>\n", "three", "only"]
