@@ -95,6 +95,9 @@ def _answer(request: HttpRequest, version: DatasetVersion, export: Export, key: 
         parts: Iterable[bytes] = () if request.method == "HEAD" else _keeping(stream_export(version, export), key)
         return _named(StreamingHttpResponse(parts, content_type=export.content_type), version, export)
     size = os.fstat(cached.fileno()).st_size
+    if request.method == "HEAD":
+        cached.close()
+        return _named(HttpResponse(content_type=export.content_type), version, export, size)
     if not wanted:
         return _named(FileResponse(cached, content_type=export.content_type), version, export, size)
     return _part(cached, size, wanted, version, export)
