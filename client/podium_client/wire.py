@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
-from .errors import KINDS, ApiError, BadAnswer, ServerFault, Unreachable
+from .errors import KINDS, ApiError, BadAnswer, PodiumError, ServerFault, Unreachable
 from .flows import Emit, Flow, ItemFlow, Send, Sleep, T
 
 RETRIES = 5
@@ -96,9 +96,12 @@ def encode(body: Any) -> bytes:
     def plain(value: Any) -> Any:
         if isinstance(value, date):
             return value.isoformat()
-        raise TypeError(f"JSON has no word for a {type(value).__name__}: {str(value)[:60]!r}.")
+        raise TypeError(f"there is no word for a {type(value).__name__}, {str(value)[:60]!r}")
 
-    return json.dumps(body, default=plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    try:
+        return json.dumps(body, default=plain, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise PodiumError(f"This cannot be sent as JSON: {error}.") from error
 
 
 class Caller:
