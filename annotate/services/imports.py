@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import re
+import sys
 import uuid
 from contextlib import closing, suppress
 from datetime import timedelta
@@ -201,6 +202,9 @@ def _read(job: Import, stream: BinaryIO) -> None:
     if job.is_dry_run:
         start_over(job)
         shadow = Shadow(job.project)
+    # Whoever has something for Postgres gets the interpreter from a thread that computes within half a millisecond, not five.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
     batches = ahead(lambda: read_batches(stream, job.file_name, mapping, sources, job.rows_read), BATCHES_AHEAD)
     try:
         with closing(batches):
@@ -210,6 +214,7 @@ def _read(job: Import, stream: BinaryIO) -> None:
                 else:
                     jobs.beat(job)
     finally:
+        sys.setswitchinterval(interval)
         if shadow:
             shadow.close()
     if not job.rows_read:

@@ -1,8 +1,10 @@
 """What a project has of an import's rows, and where new ones go: into its tables, or for a dry run beside them."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +22,8 @@ from annotate.models import (
     Source,
     TaskCompletion,
 )
+
+from .ahead import ahead
 
 COLUMNS: dict[type[models.Model], tuple[str, ...]] = {
     Prompt: ("id", "project_id", "messages", "content_hash", "reference_answer", "metadata", "tags", "created_at"),
@@ -49,7 +53,8 @@ ANYTHING: dict[type[models.Model], tuple[str, ...]] = {
 }
 # The backslash first, since the others bring some.
 ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))
-LINES_AT_ONCE = 2000
+LINES_AT_ONCE = 1000
+PIECES_AHEAD = 4
 
 
 @dataclass
@@ -127,14 +132,20 @@ class Tables:
             return ids
 
     def write(self, new: NewRows) -> None:
-        copy_rows(Prompt, new.prompts)
-        copy_rows(Completion, new.completions)
-        copy_rows(RankingTask, new.tasks)
-        copy_rows(TaskCompletion, new.pairs)
-        copy_rows(KnownOrder, new.known)
-        copy_rows(Ranking, new.rankings)
-        copy_rows(RankedCompletion, new.ranked)
-        copy_rows(ImportedRanking, new.origins)
+        rows: dict[type[models.Model], Sequence[Sequence[Any]]] = {
+            Prompt: new.prompts,
+            Completion: new.completions,
+            RankingTask: new.tasks,
+            TaskCompletion: new.pairs,
+            KnownOrder: new.known,
+            Ranking: new.rankings,
+            RankedCompletion: new.ranked,
+            ImportedRanking: new.origins,
+        }
+        _copy(
+            _Copied(model._meta.db_table, COLUMNS[model], of_table, ANYTHING.get(model, ()))
+            for model, of_table in rows.items()
+        )
 
 
 class Shadow(Tables):
@@ -197,30 +208,56 @@ class Shadow(Tables):
         return [next(self.ids) for _number in range(number)]
 
     def write(self, new: NewRows) -> None:
-        _copy("dry_prompt", ("id", "content_hash"), ((row[0], row[3]) for row in new.prompts))
-        columns = ("id", "prompt_id", "source_id", "content_hash")
-        _copy("dry_completion", columns, ((*row[:3], row[6]) for row in new.completions))
-        _copy("dry_task", ("id", "content_hash"), ((row[0], row[3]) for row in new.tasks))
-        _copy("dry_ranking", ("token",), ((row[1],) for row in new.rankings))
+        _copy(
+            [
+                _Copied("dry_prompt", ("id", "content_hash"), [(row[0], row[3]) for row in new.prompts]),
+                _Copied(
+                    "dry_completion",
+                    ("id", "prompt_id", "source_id", "content_hash"),
+                    [(*row[:3], row[6]) for row in new.completions],
+                ),
+                _Copied("dry_task", ("id", "content_hash"), [(row[0], row[3]) for row in new.tasks]),
+                _Copied("dry_ranking", ("token",), [(row[1],) for row in new.rankings]),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """Rows for one table, and which of the columns may hold anything."""
+
+    table: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    anything: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        return f"COPY {self.table} ({', '.join(self.columns)}) FROM STDIN"
+
+    def pieces(self) -> Iterator[tuple[str, bytes]]:
+        """The command with so much text at a time as a wait for Postgres is worth."""
+        places = [self.columns.index(name) for name in self.anything]
+        for start in range(0, len(self.rows), LINES_AT_ONCE):
+            yield (
+                self.command,
+                "".join([_line(row, places) for row in self.rows[start : start + LINES_AT_ONCE]]).encode(),
+            )
 
 
 def copy_rows(model: type[models.Model], rows: Sequence[Sequence[Any]]) -> None:
     """COPY rows into the model's table, each in the order of COLUMNS. JSON comes as text."""
-    if rows:
-        _copy(model._meta.db_table, COLUMNS[model], rows, ANYTHING.get(model, ()))
+    _copy([_Copied(model._meta.db_table, COLUMNS[model], rows, ANYTHING.get(model, ()))])
 
 
-def _copy(table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], anything: Sequence[str] = ()) -> None:
-    command = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
-    places = [columns.index(name) for name in anything]
-    lines = [_line(row, places) for row in rows]
-    if not lines:
-        return
-    # Django wraps the errors of execute() as its own, but not those of copy().
-    with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(command) as copy:
-        # In few large pieces: each wait for Postgres gives the other thread its turn.
-        for start in range(0, len(lines), LINES_AT_ONCE):
-            copy.write("".join(lines[start : start + LINES_AT_ONCE]).encode())
+def _copy(copied: Iterable[_Copied]) -> None:
+    """The text is made in a thread while Postgres takes what was made before."""
+    with closing(ahead(lambda: (piece for one in copied for piece in one.pieces()), PIECES_AHEAD)) as made:
+        for command, pieces in groupby(made, key=itemgetter(0)):
+            # Django wraps the errors of execute() as its own, but not those of copy().
+            with connection.wrap_database_errors, connection.cursor() as cursor, cursor.copy(command) as copy:
+                for _command, piece in pieces:
+                    copy.write(piece)
 
 
 def _line(row: Sequence[Any], anything: Sequence[int]) -> str:
