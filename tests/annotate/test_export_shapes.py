@@ -59,9 +59,14 @@ def version(project, alice, bob, rita) -> DatasetVersion:
 def test_unpaired_labels_are_those_that_kto_learns_from(project, alice, bob, desirable, ranks, verdict):
     texts = [f"Answer {number}" for number in range(len(ranks))]
     rank(make_task(project, "Sky?", texts), bob, ranks, verdict=verdict)
-    found = rows(build(project, alice), shape="unpaired", desirable=desirable)
-    labels = by_rank({"ranks": ranks, "verdict": verdict}, desirable)
-    expected = [(text, label) for text, label in zip(texts, labels, strict=True) if label is not None]
+    version = build(project, alice)
+    found = rows(version, shape="unpaired", desirable=desirable)
+    (whole,) = rows(version, shape="ranking")
+    stored = [one["completion"] for one in whole["completions"]]
+    expected = [
+        (text, label) for text, label in zip(stored, by_rank(whole, desirable), strict=True) if label is not None
+    ]
+    assert sorted(stored) == sorted(texts)
     assert [(row["completion"][0]["content"], row["label"]) for row in found] == expected
     assert all(row["prompt"] == [{"role": "user", "content": "Sky?"}] for row in found)
 
@@ -142,15 +147,17 @@ def test_ultrafeedback_scores_by_place_and_by_ratings_where_all_were_rated(proje
 def test_argilla_gets_records_with_a_suggested_order(version):
     found = {row["fields"]["prompt"]: row for row in rows(version, shape="argilla")}
     sky = found["Sky?"]
-    assert sky["fields"] == {
-        "prompt": "Sky?",
-        "completion_1": "Blue",
-        "completion_2": "Red",
-        "completion_3": "None",
+    fields = sky["fields"]
+    assert fields.pop("prompt") == "Sky?"
+    assert sorted(fields) == ["completion_1", "completion_2", "completion_3"]
+    ranks = {
+        fields[name]: int(rank) for name, rank in zip(sorted(fields), sky["metadata"]["ranks"].split(","), strict=True)
     }
-    assert sky["suggestions"]["ranking"]["value"] == ["completion_1", "completion_2", "completion_3"]
-    assert sky["suggestions"]["ranking"]["agent"] == sky["metadata"]["annotator"]
-    assert sky["metadata"]["ranks"] == "1,2,2"
+    assert ranks == {"Blue": 1, "Red": 2, "None": 2}
+    suggested = sky["suggestions"]["ranking"]
+    assert fields[suggested["value"][0]] == "Blue"
+    assert sorted(suggested["value"]) == sorted(fields)
+    assert suggested["agent"] == sky["metadata"]["annotator"]
     assert found["Sea?"]["suggestions"] == {}
 
 

@@ -24,7 +24,7 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 PARQUET = {
     "version": "2.6",
     "compression": "zstd",
-    "compression_level": 3,
+    "compression_level": 1,
     "write_statistics": False,
     "data_page_version": "1.0",
     "data_page_size": 1024 * 1024,
@@ -198,6 +198,7 @@ class _Outlet(io.RawIOBase):
 
 
 def _parquet(tables: "Iterator[pa.Table]", schema: "pa.Schema") -> Iterator[bytes]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     outlet = _Outlet()
@@ -205,6 +206,7 @@ def _parquet(tables: "Iterator[pa.Table]", schema: "pa.Schema") -> Iterator[byte
         yield outlet.taken()
         for table in tables:
             writer.write_table(table)
+            pa.default_memory_pool().release_unused()
             yield outlet.taken()
     yield outlet.taken()
 

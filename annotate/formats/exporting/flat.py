@@ -136,7 +136,10 @@ class Flat:
         return at_top[np.unique(self.ranking[at_top], return_index=True)[1]]
 
     def text(self, values: pa.Array, at: "Array") -> pa.Array:
-        """(N,) values[at]."""
+        """(N,) values[at]. What no row takes is left out: it would be compressed for nothing."""
+        used, at = np.unique(at, return_inverse=True)
+        if len(used) < len(values):
+            values = values.take(pa.array(used))
         return pa.DictionaryArray.from_arrays(pa.array(at, pa.int32()), values)
 
     def messages(self, rankings: "Array | None", completions: "Array | None") -> pa.Array:

@@ -8,11 +8,11 @@ from django.core.files.storage import default_storage
 from annotate.models import DatasetVersion
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from pyarrow import RecordBatch
 
 # What versions of before these columns existed lack.
 NOT_YET: dict[str, Any] = {"ratings": [], "role": "annotator", "weight": 1.0}
-ROWS, BYTES = 2000, 8 * 1024**2
+ROWS, BYTES = 1000, 4 * 1024**2
 # Of long rows only a few become Python objects at a time.
 PYTHON_ROWS, PYTHON_BYTES = 250, 4 * 1024**2
 
@@ -33,8 +33,9 @@ def stored_batches(
     columns: Sequence[str] = (),
     rows: int = ROWS,
     size: int = BYTES,
-) -> Iterator["pa.RecordBatch"]:
+) -> Iterator["RecordBatch"]:
     """Batches of one of the version's files, of at most so many rows and about so many bytes; `columns` that it lacks are left out."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -46,3 +47,5 @@ def stored_batches(
             fits = max(1, min(rows, size * held.num_rows // max(held.total_byte_size, 1)))
             for batch in parquet.iter_batches(batch_size=fits, row_groups=[group], columns=wanted, use_threads=False):
                 yield batch if split == "all" else batch.filter(pc.equal(batch["split"], split))
+                # Arrow keeps what it frees, up to twice as much as all the rest, unless it is asked.
+                pa.default_memory_pool().release_unused()
