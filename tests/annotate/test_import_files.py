@@ -9,11 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from annotate.formats.exporting import SHAPES as EXPORTED
+from annotate.formats.exporting import Export, stream_export
 from annotate.formats.mapping import Mapping
 from annotate.formats.public import columns_of, recognised
 from annotate.formats.reading import open_records
 from annotate.formats.shapes import to_row
 from tests.annotate.public_rows import PAIRWISE, RANKER
+from tests.annotate.rows import build, rank
+from tests.conftest import make_task
 
 
 def test_columns_come_with_an_example_for_each():
@@ -66,3 +70,34 @@ def test_an_archives_files_are_read_one_after_another():
         ("inner.zip", 0, None, "inner.zip"),
     ]
     assert file.share() == 1.0
+
+
+# Of each shape of an export: what it is recognised as, and how many answers its first row has.
+BACK = {
+    "ranking": ("ranking", 3),
+    "unpaired": ("unpaired", 3),
+    "argilla": ("argilla", 3),
+    "hh": ("hh", 2),
+    "ultrafeedback": ("scored-pairs", 2),
+    "reward-bench": ("scored-pairs", 2),
+    "preference": ("", 2),
+    "preference-conversational": ("", 2),
+    "preference-implicit": ("", 2),
+    "sft": ("", 1),
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("format", ["jsonl", "csv", "parquet"])
+def test_every_shape_that_is_exported_is_understood(project, alice, bob, format):
+    rank(make_task(project, "Sea?", ["Dry", "Wet", "Salty"]), bob, [2, 1, 2])
+    version = build(project, alice, test_fraction=0)
+    assert set(BACK) == set(EXPORTED)
+    for shape, (name, count) in BACK.items():
+        content = b"".join(stream_export(version, Export(shape=shape, format=format, split="all")))
+        mapping, records = recognised(open_records(io.BytesIO(content), f"a.{format}").records, Mapping())
+        row = to_row(next(records).value or {}, mapping)
+        assert (shape, mapping.shape, len(row.answers)) == (shape, name, count)
+        assert [one["content"] for one in row.messages] == ["Sea?"]
+        ranks = row.rankings[0].ranks if count > 1 else (1,)
+        assert [one.text for one, place in zip(row.answers, ranks, strict=True) if place == 1] == ["Wet"], shape

@@ -18,7 +18,13 @@ TAKEN = ("submitted", None, "")
 Answers = dict[str, dict[str, Any]]
 
 
+def _unpacked(value: Raw) -> Raw:
+    """In CSV objects stand as JSON in their cells."""
+    return {name: listed(one) if name in ("fields", "responses", "suggestions") else one for name, one in value.items()}
+
+
 def fits_argilla(value: Raw) -> bool:
+    value = _unpacked(value)
     if isinstance(value.get("fields"), dict):
         return "responses" in value or "suggestions" in value
     if any(FLAT.match(name) for name in value):
@@ -33,6 +39,7 @@ def from_argilla(value: Raw) -> Raw:
 
     Suggestions count where nobody has answered. Ratings alone order the completions by their sum.
     """
+    value = _unpacked(value)
     if isinstance(value.get("fields"), dict):
         fields, answers, suggested, rest = _nested(value)
     else:

@@ -6,6 +6,7 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from annotate.formats.errors import RowError
+from annotate.spreadsheets import plain_cell
 
 from .common import Message, Raw, asked, parted, turns
 
@@ -13,7 +14,10 @@ MARK = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 
 
 def fits_hh(value: Raw) -> bool:
-    return all(isinstance(value.get(name), str) and bool(MARK.match(value[name])) for name in ("chosen", "rejected"))
+    return all(
+        isinstance(value.get(name), str) and bool(MARK.match(plain_cell(value[name])))
+        for name in ("chosen", "rejected")
+    )
 
 
 def from_hh(value: Raw) -> Raw:
@@ -25,7 +29,7 @@ def from_hh(value: Raw) -> Raw:
 
 def spoken(text: Any, name: str) -> list[Message]:
     """The turns of a text with `Human:` and `Assistant:` before each, parted by empty lines."""
-    before, *pieces = MARK.split(text) if isinstance(text, str) else [text]
+    before, *pieces = MARK.split(plain_cell(text)) if isinstance(text, str) else [text]
     if not pieces or before:
         raise RowError(name, _("Must be a dialogue that begins with “Human:”."))
     messages: list[Message] = []

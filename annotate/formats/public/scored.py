@@ -204,7 +204,7 @@ def from_helpsteer_pair(value: Raw) -> Raw:
 
 
 def fits_unpaired(value: Raw) -> bool:
-    return "prompt" in value and "completion" in value and isinstance(value.get("label"), bool)
+    return "prompt" in value and "completion" in value and str(value.get("label")).lower() in ("true", "false")
 
 
 def from_unpaired(value: Raw) -> Raw:
