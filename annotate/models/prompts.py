@@ -14,10 +14,6 @@ from .users import User
 CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-# Made once: an import asks for five hashes a row.
-canonical_json = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
-
-
 def content_hash(value: Any) -> str:
     """SHA-256 of the canonical JSON of `value`, as 64 hex digits."""
     return hashlib.sha256(CANONICAL.encode(value).encode()).hexdigest()
