@@ -229,10 +229,10 @@ def select(version: DatasetVersion, filters: "Filters", beat: Callable[[], None]
     splitting.remember(version, beat)
     if filters.languages:
         selection.languages = screening.tell_languages(filters.languages, beat)
-        selection.count("languages", _run(WITH_PROMPT, selection, beat))
+        selection.count("languages", _drop_with_prompts(selection, beat))
     if filters.drop_duplicates:
         screening.drop_duplicates(beat)
-        selection.count("drop_duplicates", _run(WITH_PROMPT, selection, beat))
+        selection.count("drop_duplicates", _drop_with_prompts(selection, beat))
     if filters.min_rankings > 1:
         selection.count("min_rankings", _run(TOO_FEW, selection, beat))
     if filters.decisions != "raw":
@@ -246,7 +246,7 @@ def select(version: DatasetVersion, filters: "Filters", beat: Callable[[], None]
     if filters.held_out:
         selection.contaminated = screening.drop_contaminated(version, filters.held_out, beat)
         before = selection.left
-        _run(WITH_PROMPT, selection, beat)
+        _drop_with_prompts(selection, beat)
         selection.count("held_out", before - _left(filters))
     _run(KEPT.format(rows=MERGED if filters.decisions == "consensus" else ALL), selection, beat)
     _run("CREATE UNIQUE INDEX ON podium_kept (seq)", selection, beat)
@@ -259,6 +259,13 @@ def select(version: DatasetVersion, filters: "Filters", beat: Callable[[], None]
 def _left(filters: "Filters") -> int:
     what = "DISTINCT task_id" if filters.decisions == "consensus" else "*"
     return int(_rows(f"SELECT count({what}) FROM podium_found WHERE dropped_by IS NULL")[0][0])  # noqa: S608 - a constant
+
+
+def _drop_with_prompts(selection: Selection, beat: Callable[[], None]) -> int:
+    """How many rankings go with the prompts that were dropped."""
+    # Without a fresh look at how many those are the planner would go through all rankings for each of them.
+    _run("ANALYZE podium_prompt, podium_found", selection, beat)
+    return _run(WITH_PROMPT, selection, beat)
 
 
 def read_by_index(is_on: bool) -> None:
