@@ -16,7 +16,7 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
 from ninja import Schema, Status
 from ninja.security import HttpBearer
-from pydantic import AwareDatetime, BeforeValidator, Field, field_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, ValidationInfo, field_validator
 
 from annotate.models import ApiToken, Membership, Project, StoredResponse, User
 from annotate.services.moments import Moments
@@ -138,6 +138,20 @@ class Asked(Schema):
                 raise ValueError("a text holds characters that cannot be stored")
             if isinstance(one, dict | list):
                 left += [*one, *one.values()] if isinstance(one, dict) else one
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _take_json_at_its_word(cls, value: Any, info: ValidationInfo) -> Any:
+        """A form and an address know texts alone; in JSON "1" is no number, and 0 is not false."""
+        request = (info.context or {}).get("request")
+        if request is None or request.method in READING or request.content_type != "application/json":
+            return value
+        annotation = cls.model_fields[info.field_name or ""].annotation
+        if annotation in (bool, bool | None) and not isinstance(value, bool | None):
+            raise ValueError("true or false is wanted, as JSON has it")
+        if annotation in (int, float, int | None, float | None) and isinstance(value, str | bool):
+            raise ValueError("a number is wanted, as JSON has it")
         return value
 
 

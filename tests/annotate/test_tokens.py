@@ -207,6 +207,8 @@ def test_pages_follow_one_another_by_cursor(alice, project):
         if not cursor:
             break
     assert seen == ["p3", "p2", "p1", "p0", project.slug]
+    asked = Client().get("/api/v1/projects?limit=2", headers=bearer(token), CONTENT_TYPE="application/json")
+    assert len(asked.json()["items"]) == 2, "a number in an address is text, whatever the request says of its body"
     for wrong in ("cursor=garbage", "cursor=%00", "limit=0", "limit=1000", "limit=x"):
         answer = get(f"/api/v1/projects?{wrong}", token)
         assert answer.status_code == 422

@@ -50,6 +50,7 @@ def test_a_run_is_started_followed_and_stopped(alice, project, base, dataset, to
         ({"arguments": {"beta": -1}}, "beta"),
         ({"arguments": {"speed": 1}}, "speed"),
         ({"dataset": 9}, "dataset"),
+        ({"dataset": "1"}, "dataset"),
         ({"dataset": None}, "dataset"),
         ({"inputs": {"policy": "nobody"}}, "inputs.policy"),
         ({"inputs": {"critic": "base"}}, "critic"),

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from collections import Counter
 from typing import Any
 
@@ -109,16 +110,16 @@ def described(project, known, token, one_connection) -> Any:
 
     @schema.hook
     def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
-        """Most addresses are those of something that is there."""
+        """Most addresses that may be are those of something that is there."""
         if not path_parameters:
             return path_parameters
         found = dict(path_parameters)
         parts = context.operation.path.split("/")
         for name, value in path_parameters.items():
-            if name == "slug" and len(str(value)) % 4:
+            if name == "slug" and re.fullmatch("[-a-zA-Z0-9_]+", str(value)) and len(str(value)) % 4:
                 found[name] = project.slug
             kind = parts[parts.index(f"{{{name}}}") - 1]
-            if kind in known and isinstance(value, int) and value % 4:
+            if kind in known and isinstance(value, int) and value >= 0 and value % 4:
                 found[name] = known[kind]
         return found
 
