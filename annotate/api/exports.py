@@ -8,7 +8,7 @@ from django.http import Http404, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.utils.translation import gettext as _
 from ninja import Query, Router, Schema, Status
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from annotate import jobs
 from annotate.downloads import download_export, has_files
@@ -81,7 +81,7 @@ class ExportQuery(Asked):
 class PublicationIn(Asked):
     repository: str = Field(max_length=200, description="OWNER/NAME on the hub")
     shape: str = _one_of(SHAPES)
-    is_private: bool = True
+    is_private: StrictBool = True
     license: str = Field("", max_length=60, description="As the hub names it: cc-by-4.0")
 
 
