@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "transformers", "trl"}
 # Reports are computed by the worker, which loads these once there is one to compute.
-STATISTICS = {"scipy", "pandas", "evalica", "krippendorff"}
+STATISTICS = {"numpy", "pyarrow", "scipy", "pandas", "evalica", "krippendorff"}
 
 
 def modules_after(program: str) -> set[str]:

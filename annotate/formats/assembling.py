@@ -16,8 +16,8 @@ from annotate.services.weights import weight_of
 
 from . import columns
 from .consensus import Consensus, Opinion, agree
+from .current import WRITTEN_BY_THEN
 from .rows import COMPLETION, MESSAGES, RANKINGS, RATINGS, TIME
-from .selection import WRITTEN_BY_THEN
 from .statistics import Statistics
 
 if TYPE_CHECKING:

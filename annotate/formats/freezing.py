@@ -23,8 +23,9 @@ from annotate.models import DatasetVersion
 from annotate.services.weights import reliability_weights
 
 from .assembling import Assembler, read_ranges
+from .current import PSEUDONYM
 from .rows import DEMONSTRATIONS, MADE, RANKINGS
-from .selection import PSEUDONYM, WHICH_WRITTEN, WRITTEN, drop_tables, read_by_index, select
+from .selection import WHICH_WRITTEN, WRITTEN, drop_tables, read_by_index, select
 
 if TYPE_CHECKING:
     from annotate.services.datasets import Filters
