@@ -123,9 +123,12 @@ class Tables:
         if not number:
             return []
         with connection.cursor() as cursor:
-            # One row of many numbers is read faster than many rows.
+            # The sequence is looked up once, and one row of many numbers is read faster than many rows.
             cursor.execute(
-                "SELECT array_agg(nextval(pg_get_serial_sequence(%s, 'id'))) FROM generate_series(1, %s)",
+                """
+                WITH sequence AS MATERIALIZED (SELECT pg_get_serial_sequence(%s, 'id')::regclass AS name)
+                SELECT array_agg(nextval(sequence.name)) FROM sequence, generate_series(1, %s)
+                """,
                 [model._meta.db_table, number],
             )
             ids: list[int] = cursor.fetchone()[0]
