@@ -124,6 +124,7 @@ class Statistics:
             "sources": [
                 {"source": name, **dict(zip(("rankings", "wins", "ties", "losses"), figure.tolist(), strict=True))}
                 for name, figure in sorted(self.sources.items(), key=lambda item: (-item[1][0], item[0]))
+                if figure[0]
             ],
             "tie_rate": self.ties / max(self.pairs + self.ties, 1),
             "all_bad_rate": self.all_bad / max(self.rankings, 1),
