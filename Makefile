@@ -56,5 +56,5 @@ chromium:
 
 # After strings were changed: collects them into locale/, then, once translated, compiles them. Needs GNU gettext.
 messages: $(DEV_STAMP)
-	$(LINT) $(PY) -W ignore::RuntimeWarning manage.py makemessages --locale de --no-location --no-obsolete --ignore '.venv' --ignore 'tests' --ignore '.podium'
+	$(LINT) $(PY) -W ignore::RuntimeWarning manage.py makemessages --locale de --no-location --no-obsolete --ignore '.venv' --ignore 'tests' --ignore 'client' --ignore '.podium'
 	$(LINT) $(PY) -W ignore::RuntimeWarning manage.py compilemessages --locale de --ignore '.venv'

@@ -107,9 +107,7 @@ urlpatterns: list[URLPattern] = [
     path(P + "datasets/<int:number>/diff/<int:other>/rows", dataset_diff.dataset_diff_rows, name="dataset_diff_rows"),
     path(P + "datasets/<int:number>/download", dataset_downloads.dataset_download, name="dataset_download"),
     path(P + "datasets/<int:number>/publish", publications.dataset_publish, name="dataset_publish"),
-    path(
-        P + "datasets/<int:number>/publications", publications.dataset_publications, name="dataset_publications"
-    ),
+    path(P + "datasets/<int:number>/publications", publications.dataset_publications, name="dataset_publications"),
     path(P + "publications/<int:pk>/cancel", publications.publication_cancel, name="publication_cancel"),
     path(P + "datasets/<int:number>/cancel", datasets.dataset_cancel, name="dataset_cancel"),
 ]

@@ -214,7 +214,8 @@ MODEL_ROOTS = [Path(root).resolve() for root in env.list("MODEL_ROOTS", [str(POD
 # Where people reach Podium, such as https://podium.example: what is sent to other programs names whole addresses then.
 PUBLIC_URL = env.str("PUBLIC_URL", "")
 # Hosts to which webhooks may be sent though they are in a private network, or speak http.
-WEBHOOK_PRIVATE_HOSTS = frozenset(host.strip().lower() for host in env.list("WEBHOOK_PRIVATE_HOSTS", []))
+_private_hosts: list[str] = env.list("WEBHOOK_PRIVATE_HOSTS", [])
+WEBHOOK_PRIVATE_HOSTS = frozenset(host.strip().lower() for host in _private_hosts)
 # How often one token may call the API.
 API_REQUESTS_PER_MINUTE = env.int("API_REQUESTS_PER_MINUTE", 1200)
 # Downloads of dataset versions that are kept, so that they can be resumed; the least recently used go first.

@@ -24,7 +24,16 @@ MAY = {
     },
     "researcher": {
         *("quality", "quality_table", "quality_tasks", "leaderboard", "leaderboard_table"),
-        *("prompts", "prompt", "task", "datasets", "dataset", "dataset_download", "dataset_publications", "dataset_cancel"),
+        *(
+            "prompts",
+            "prompt",
+            "task",
+            "datasets",
+            "dataset",
+            "dataset_download",
+            "dataset_publications",
+            "dataset_cancel",
+        ),
         *("dataset_name", "dataset_tagged", "dataset_table", "dataset_rows", "task_versions"),
         *("dataset_compare", "dataset_diff", "dataset_diff_rows"),
         *("runs", "run", "run_log", "run_metrics", "run_chart", "run_evaluation", "checkpoints", "checkpoint"),

@@ -10,12 +10,12 @@ from django.utils import timezone
 
 from annotate import jobs
 from annotate.models import AuditEvent, Completion, Import, Prompt, Ranking
-from annotate.services import imports
+from annotate.services import imports, intake
 from annotate.services.imports import discard_old_drafts
 from annotate.services.imports import run_import as read_import
 from annotate.services.refused import read_refused, refused_path
 from annotate.tasks import run_import
-from tests.annotate.test_imports import dying_at, imported, lines, queued, row, start, upload
+from tests.annotate.test_imports import claimed, dying_at, imported, lines, queued, row, start, upload
 from tests.conftest import signed_in
 
 FOREIGN = {"question": "Why?", "a": {"text": "So."}, "b": {"text": "Because <b>."}}
@@ -159,10 +159,10 @@ def test_a_count_that_fails_or_is_stopped_leaves_a_draft_that_says_why(alice, pr
 def test_a_count_whose_worker_died_begins_again(alice, project, monkeypatch):
     monkeypatch.setattr("annotate.services.checking.BATCH_ROWS", 2)
     job = queued(alice, project, "rows.jsonl", lines(*(row(n % 3) for n in range(6)), {"prompt": ""}), "count")
-    real = imports.count_rows
+    real = intake.count_rows
     monkeypatch.setattr(imports, "count_rows", dying_at(real, 3))
     with pytest.raises(KeyboardInterrupt):
-        read_import(jobs.claim(Import, job.pk))
+        read_import(claimed(job))
     monkeypatch.setattr(imports, "count_rows", real)
     Import.objects.update(lease_until="2000-01-01T00:00Z")
     run_import(job.pk)
@@ -238,7 +238,7 @@ def test_refused_rows_are_kept_whole_and_once_though_the_worker_dies_before_they
 
     monkeypatch.setattr(jobs, "beat", dying)
     with pytest.raises(KeyboardInterrupt):
-        read_import(jobs.claim(Import, job.pk))
+        read_import(claimed(job))
     monkeypatch.setattr(jobs, "beat", real)
     job.refresh_from_db()
     assert len(refused_path(job).read_bytes()) > job.refused_bytes > 0

@@ -7,6 +7,7 @@ import re
 import uuid
 import zipfile
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -15,7 +16,6 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from annotate import jobs
 from annotate.models import (
     Import,
     ImportedRanking,
@@ -26,13 +26,13 @@ from annotate.models import (
     Ranking,
     RankingTask,
 )
-from annotate.services import imports
+from annotate.services import imports, intake
 from annotate.services.imports import run_import
 from annotate.services.overview import median_seconds
 from annotate.tasks import build_quality_report
 from tests.annotate.rows import rank
 from tests.annotate.test_import_rows import take, take_lines
-from tests.annotate.test_imports import dying_at, imported, lines, queued
+from tests.annotate.test_imports import claimed, dying_at, imported, lines, queued
 from tests.conftest import signed_in
 
 pytestmark = pytest.mark.django_db
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.django_db
 PAIR = {"prompt": "Why is the sea salty?", "chosen": "Rivers.", "rejected": "Rain."}
 
 
-def ranked(*rankings: dict, texts: tuple[str, ...] = ("a", "b", "c"), prompt: str = "Why?") -> dict:
+def ranked(*rankings: dict[str, Any], texts: tuple[str, ...] = ("a", "b", "c"), prompt: str = "Why?") -> dict[str, Any]:
     return {"prompt": prompt, "completions": list(texts), "rankings": list(rankings)}
 
 
@@ -82,7 +82,7 @@ def test_a_task_that_is_there_keeps_its_state_and_gains_the_ranking(project, tmp
 
 
 def test_the_same_rankings_again_add_nothing_in_whatever_order_their_completions_come(project, tmp_path):
-    rankings = [
+    rankings: list[dict[str, Any]] = [
         {"ranks": [1, 2, 2], "annotator": "ann@example.org"},
         {"ranks": [1, 2, 2], "annotator": "ben"},
         {"ranks": [3, 1, 2], "annotator": "ben", "ranking": "7"},
@@ -149,7 +149,7 @@ def test_a_ranking_whose_id_is_taken_gets_another(project, alice, tmp_path):
 
 
 @st.composite
-def files(draw) -> list[dict]:
+def files(draw) -> list[dict[str, Any]]:
     """Rows of few prompts, answers and rankings, so that many of them are there already or come twice; some are refused."""
     text = st.sampled_from(["a", "b", "c"])
     ranking = st.fixed_dictionaries({"annotator": st.sampled_from(["", "ann", "ben"])})
@@ -186,7 +186,7 @@ def test_a_dry_run_counts_exactly_what_the_import_then_does(alice, tmp_path, mon
     for is_dry_run in (True, False):
         Import.objects.filter(pk=job.pk).update(state="queued", attempt=0, is_dry_run=is_dry_run, error="")
         with path.open("rb") as stream:
-            run_import(jobs.claim(Import, job.pk), stream)
+            run_import(claimed(job), stream)
         job.refresh_from_db()
         if is_dry_run:
             assert job.state == "draft"
@@ -207,14 +207,14 @@ def test_an_import_cut_off_between_rankings_adds_each_once(alice, project, monke
     monkeypatch.setattr("annotate.services.checking.BATCH_ROWS", 2)
     rows = [ranked({"ranks": [1, 2, 3], "annotator": f"a{n % 2}"}, prompt=f"{n // 2}?") for n in range(8)]
     job = queued(alice, project, "rows.jsonl.gz", gzip.compress(lines(*rows)))
-    real = imports.add_rows
+    real = intake.add_rows
     monkeypatch.setattr(imports, "add_rows", dying_at(real, 3))
     with pytest.raises(KeyboardInterrupt):
-        run_import(jobs.claim(Import, job.pk))
+        run_import(claimed(job))
     assert Ranking.objects.count() == 4
     monkeypatch.setattr(imports, "add_rows", real)
     Import.objects.update(lease_until="2000-01-01T00:00Z")
-    run_import(jobs.claim(Import, job.pk))
+    run_import(claimed(job))
     job.refresh_from_db()
     assert (job.state, job.rows_read, job.rankings_added, job.duplicates) == ("succeeded", 8, 8, 0)
     assert Ranking.objects.count() == 8

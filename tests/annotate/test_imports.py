@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from annotate import jobs
 from annotate.models import AuditEvent, Completion, Import, Prompt, RankingTask, RefusedRow
-from annotate.services import imports
+from annotate.services import imports, intake
 from annotate.services.imports import create_import
 from annotate.services.imports import run_import as read_import
 from annotate.services.tables import copy_rows
@@ -60,6 +60,12 @@ def imported(user, project, name: str, content: bytes, action: str = "import", *
     run_import(job.pk)
     job.refresh_from_db()
     return job
+
+
+def claimed(job: Import) -> Import:
+    found = jobs.claim(Import, job.pk)
+    assert found
+    return found
 
 
 def dying_at(function, number: int):
@@ -113,7 +119,7 @@ def test_an_import_that_was_cut_off_goes_on_after_its_last_batch(alice, project,
     job = jobs.claim(Import, Import.objects.get().pk)
     assert job
 
-    real = imports.add_rows
+    real = intake.add_rows
     monkeypatch.setattr(imports, "add_rows", dying_at(real, 2))
     with pytest.raises(KeyboardInterrupt):
         read_import(job)
