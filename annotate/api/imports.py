@@ -13,10 +13,10 @@ from ninja.files import UploadedFile
 from pydantic import ConfigDict, Field, ValidationError
 
 from annotate import jobs
-from annotate.formats.errors import RowError, printable
-from annotate.formats.mapping import Mapping
-from annotate.formats.public import SHAPES
-from annotate.formats.shapes import Row, to_row
+from annotate.formats.importing.errors import RowError, printable
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.public import SHAPES
+from annotate.formats.importing.shapes import Row, to_row
 from annotate.forms.imports import ImportForm
 from annotate.models import Import
 from annotate.services.checking import Sources

@@ -7,7 +7,7 @@ from django.http import HttpResponse
 from ninja import Query, Router, Schema
 from pydantic import Field
 
-from annotate.formats.current import RANKED_BY
+from annotate.formats.versions.current import RANKED_BY
 from annotate.models import Ranking
 
 from .base import ERRORS, ID_MAX, READERS, ApiRequest, Moment, PageQuery, ProblemOut, Scope, Token, membership_of

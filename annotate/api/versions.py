@@ -10,7 +10,7 @@ from ninja import Query, Schema
 from pydantic import Field
 
 from annotate.downloads import has_files
-from annotate.formats.frozen import Row, frozen
+from annotate.formats.versions.frozen import Row, frozen
 from annotate.models import DatasetVersion, Project
 from annotate.services.comparisons import (
     check_comparable,

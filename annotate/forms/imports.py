@@ -7,10 +7,10 @@ from django.core.files.uploadedfile import UploadedFile
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext_lazy as _
 
-from annotate.formats.errors import FileError
-from annotate.formats.mapping import PREFERENCES, Mapping
-from annotate.formats.public import SHAPES
-from annotate.formats.reading import kind_of
+from annotate.formats.importing.errors import FileError
+from annotate.formats.importing.mapping import PREFERENCES, Mapping
+from annotate.formats.importing.public import SHAPES
+from annotate.formats.importing.reading import kind_of
 
 LISTS = ("completions", "scores")
 

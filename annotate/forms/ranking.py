@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from annotate.formats.reading import parse_json
-from annotate.formats.shapes import NUL_ESCAPE
+from annotate.formats.importing.reading import parse_json
+from annotate.formats.importing.shapes import NUL_ESCAPE
 from annotate.models import Flag, Project, Ranking
 from annotate.models.projects import RATING_MAX
 from annotate.services.rankings import Ratings

@@ -126,7 +126,7 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='import',
             name='mapping',
-            field=models.JSONField(blank=True, default=dict, help_text='The fields of annotate.formats.mapping.Mapping: how the rows are read'),
+            field=models.JSONField(blank=True, default=dict, help_text='The fields of annotate.formats.importing.mapping.Mapping: how the rows are read'),
         ),
         migrations.AddField(
             model_name='import',

@@ -23,7 +23,9 @@ class Import(Job):
     file = models.CharField(max_length=300, help_text="Name on the storage")
     size = models.BigIntegerField(default=0, help_text="Bytes")
     mapping = models.JSONField(
-        default=dict, blank=True, help_text="The fields of annotate.formats.mapping.Mapping: how the rows are read"
+        default=dict,
+        blank=True,
+        help_text="The fields of annotate.formats.importing.mapping.Mapping: how the rows are read",
     )
     is_dry_run = models.BooleanField(default=False)
     forecast = models.JSONField(

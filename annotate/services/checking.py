@@ -7,12 +7,12 @@ from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
-from annotate.formats.errors import FileError, RowError, UnknownColumns, printable
-from annotate.formats.mapping import Mapping
-from annotate.formats.public import recognised
-from annotate.formats.reading import open_records
-from annotate.formats.records import Record
-from annotate.formats.shapes import Row, to_row
+from annotate.formats.importing.errors import FileError, RowError, UnknownColumns, printable
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.public import recognised
+from annotate.formats.importing.reading import open_records
+from annotate.formats.importing.records import Record
+from annotate.formats.importing.shapes import Row, to_row
 from annotate.models import Import, Project, RefusedRow, Source
 from annotate.numbers import grouped
 

@@ -36,7 +36,7 @@ def comparison_folder(version: DatasetVersion, base: DatasetVersion) -> str:
 
 
 def load_comparison(version: DatasetVersion, base: DatasetVersion) -> dict[str, Any] | None:
-    """The summary of annotate.formats.comparing.compare, or None until there is one."""
+    """The summary of annotate.formats.versions.comparing.compare, or None until there is one."""
     try:
         with default_storage.open(f"{comparison_folder(version, base)}/summary.json") as stored:
             summary: dict[str, Any] = json.load(stored)
@@ -92,7 +92,7 @@ def request_comparison(version: DatasetVersion, base: DatasetVersion) -> bool:
 
 def store_comparison(version: DatasetVersion, base: DatasetVersion) -> dict[str, Any]:
     """Compare and keep what was found; what is kept already is not found anew."""
-    from annotate.formats.comparing import compare
+    from annotate.formats.versions.comparing import compare
 
     summary = load_comparison(version, base)
     if summary is not None:

@@ -40,7 +40,7 @@ FILES = ("rankings.parquet", "demonstrations.parquet")
 class Filters:
     """Which rankings a version takes, and how. The defaults let everybody's ranking of an ordinary task through.
 
-    Each ranking counts for the first step that drops it; the steps are those of STEPS in annotate.formats.selection, in its order.
+    Each ranking counts for the first step that drops it; the steps are those of STEPS in annotate.formats.versions.selection, in its order.
 
     `known_tasks`: gold and practice tasks too. `roles`: only rankings of annotators, adjudicators or imports; empty is all that
     `decisions` lets through. `since`, `until`: aware times. `exclude_annotators`: pseudonyms. `min_seconds`: drops what an
@@ -193,7 +193,7 @@ def build_version(version: DatasetVersion) -> None:
     Raises OperationalError when the database is away: the job is taken up again once its lease ends.
     """
     # pyarrow costs the web process 40 MB that it does not need.
-    from annotate.formats.freezing import freeze
+    from annotate.formats.versions.freezing import freeze
 
     try:
         os.makedirs(settings.MEDIA_ROOT, exist_ok=True)
@@ -249,7 +249,7 @@ def store_examples(rows: Iterator[dict[str, Any]], *, tick: Callable[[], None]) 
 
     `tick` is called now and then. Raises NothingToFreeze without a row, ValueError or KeyError for one that does not fit.
     """
-    from annotate.formats.freezing import freeze_examples
+    from annotate.formats.versions.freezing import freeze_examples
 
     as_of = timezone.now()
     os.makedirs(settings.MEDIA_ROOT, exist_ok=True)

@@ -23,7 +23,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
-from annotate.formats.errors import printable
+from annotate.formats.importing.errors import printable
 from annotate.models import Delivery, Webhook
 from annotate.outgoing import Answer, post
 

@@ -18,9 +18,9 @@ from django.utils.translation import gettext as _
 from psycopg.errors import DiskFull
 
 from annotate import jobs
-from annotate.formats.errors import FileError, printable
-from annotate.formats.mapping import Mapping
-from annotate.formats.reading import kind_of
+from annotate.formats.importing.errors import FileError, printable
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.reading import kind_of
 from annotate.models import Import, Project, RefusedRow, User, record
 
 from .ahead import ahead

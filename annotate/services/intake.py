@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from annotate.formats.shapes import GivenRanking, Known, Row
+from annotate.formats.importing.shapes import GivenRanking, Known, Row
 from annotate.models import (
     Completion,
     Import,

@@ -8,12 +8,12 @@ from typing import BinaryIO, cast
 from django.core.files.storage import default_storage
 from django.utils.translation import gettext as _
 
-from annotate.formats.errors import FileError, RowError
-from annotate.formats.mapping import Mapping
-from annotate.formats.public import SAMPLE, Column, columns_of, recognised
-from annotate.formats.reading import open_records
-from annotate.formats.records import Record
-from annotate.formats.shapes import Row, to_row
+from annotate.formats.importing.errors import FileError, RowError
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.public import SAMPLE, Column, columns_of, recognised
+from annotate.formats.importing.reading import open_records
+from annotate.formats.importing.records import Record
+from annotate.formats.importing.shapes import Row, to_row
 from annotate.models import Import
 
 from .checking import Refusal, Sources, refuse

@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.frozen import FrozenFile, frozen
+from annotate.formats.versions.frozen import FrozenFile, frozen
 from annotate.forms.versions import CompareForm
 from annotate.models import DatasetVersion
 from annotate.services.comparisons import (

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.frozen import FrozenFile, Row, frozen
+from annotate.formats.versions.frozen import FrozenFile, Row, frozen
 from annotate.models import DatasetVersion, Project
 from annotate.text import render_markdown
 

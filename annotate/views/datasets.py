@@ -13,7 +13,7 @@ from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
 from annotate.downloads import has_files
 from annotate.figures import versions as drawn
-from annotate.formats.frozen import frozen
+from annotate.formats.versions.frozen import frozen
 from annotate.forms.datasets import DatasetForm
 from annotate.forms.versions import CompareForm, NameForm
 from annotate.models import DatasetVersion

@@ -15,9 +15,9 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from annotate import jobs
 from annotate.access import ProjectRequest, Role, member_required
-from annotate.formats.mapping import Mapping
-from annotate.formats.public import SHAPES
-from annotate.formats.shapes import Row
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.public import SHAPES
+from annotate.formats.importing.shapes import Row
 from annotate.forms.imports import ImportForm, MappingForm
 from annotate.models import Import, Ranking
 from annotate.services.imports import (

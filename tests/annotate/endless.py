@@ -58,10 +58,10 @@ CASES = {
 
 def main() -> None:
     django.setup()
-    from annotate.formats.errors import FileError, RowError
-    from annotate.formats.mapping import Mapping
-    from annotate.formats.reading import open_records
-    from annotate.formats.shapes import to_row
+    from annotate.formats.importing.errors import FileError, RowError
+    from annotate.formats.importing.mapping import Mapping
+    from annotate.formats.importing.reading import open_records
+    from annotate.formats.importing.shapes import to_row
 
     for case, (name, parts) in CASES.items():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from annotate.formats.shapes import GivenRanking
+from annotate.formats.importing.shapes import GivenRanking
 
 
 def user(text: str) -> dict[str, str]:

@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 from kombu.exceptions import OperationalError as BrokerAway
 
-from annotate.formats.frozen import frozen
+from annotate.formats.versions.frozen import frozen
 from annotate.models import AuditEvent, Completion, DatasetVersion, RankedCompletion, Ranking
 from annotate.services.datasets import Filters
 from annotate.tasks import compare_versions
@@ -58,7 +58,7 @@ def test_rows_are_shown_as_people_saw_them_the_best_first(project, bob, rita):
 def test_any_page_of_either_side_is_read_alone(project, bob, rita, monkeypatch):
     for number in range(23):
         rank(make_task(project, f"Question {number}?", ["Yes", "No"]), bob, [1, 2])
-    monkeypatch.setattr("annotate.formats.freezing.CHUNK", 4)
+    monkeypatch.setattr("annotate.formats.versions.freezing.CHUNK", 4)
     version = build(project, rita, test_fraction=0.4)
     with frozen(version, "rankings.parquet") as file:
         assert len(file.begins) == 7
@@ -175,7 +175,7 @@ def test_row_groups_that_lie_otherwise_are_no_difference(project, bob, rita, mon
     for number in range(17):
         rank(make_task(project, f"Question {number}?", ["Yes", "No"]), bob, [1, 2])
     build(project, rita)
-    monkeypatch.setattr("annotate.formats.freezing.CHUNK", 3)
+    monkeypatch.setattr("annotate.formats.versions.freezing.CHUNK", 3)
     build(project, rita, test_fraction=0.5)
     summary = open_page(rita, "dataset_diff", 1, 2).context["summary"]
     with frozen(DatasetVersion.objects.get(number=2), "rankings.parquet") as file:

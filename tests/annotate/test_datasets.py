@@ -105,7 +105,7 @@ def test_long_rows_make_small_row_groups_that_hold_every_row_once(project, bob, 
         demonstrate(project, bob, f"Question {number}?", f"{number}" * 40_000)
     whole = build(project, bob)
     Completion.objects.filter(demonstration=None).update(text=Repeat("text", 10_000))
-    monkeypatch.setattr("annotate.formats.freezing.CHUNK_BYTES", 100_000)
+    monkeypatch.setattr("annotate.formats.versions.freezing.CHUNK_BYTES", 100_000)
     version = build(project, bob)
     assert [one["ranking"] for one in rankings_of(version, storage)] == [
         one["ranking"] for one in rankings_of(whole, storage)
@@ -251,7 +251,7 @@ def test_a_full_disk_of_the_database_fails_the_version_in_words(project, bob, mo
     def full(*args):
         raise OperationalError("could not write") from DiskFull("No space left on device")
 
-    monkeypatch.setattr("annotate.formats.freezing.freeze", full)
+    monkeypatch.setattr("annotate.formats.versions.freezing.freeze", full)
     version = build(project, bob)
     assert version.state == "failed"
     assert "The disk of the database is full" in version.error

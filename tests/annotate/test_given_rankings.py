@@ -8,9 +8,9 @@ from django.utils import timezone
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.formats.errors import RowError, UnknownColumns
-from annotate.formats.mapping import Mapping
-from annotate.formats.shapes import GivenRanking, Row, to_row
+from annotate.formats.importing.errors import RowError, UnknownColumns
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.shapes import GivenRanking, Row, to_row
 from annotate.spreadsheets import csv_cell, plain_cell
 
 TWO = {"prompt": "Why is the sea salty?", "completions": ["Rivers.", "Rain."]}

@@ -13,11 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from annotate.formats.errors import FileError, RowError
-from annotate.formats.mapping import Mapping
-from annotate.formats.reading import open_records
-from annotate.formats.records import CUT_OFF, Record
-from annotate.formats.shapes import to_row
+from annotate.formats.importing.errors import FileError, RowError
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.reading import open_records
+from annotate.formats.importing.records import CUT_OFF, Record
+from annotate.formats.importing.shapes import to_row
 
 GOOD = b'{"prompt": "Fine?"}\n'
 MB = 1024**2

@@ -11,10 +11,10 @@ import pytest
 
 from annotate.formats.exporting import SHAPES as EXPORTED
 from annotate.formats.exporting import Export, stream_export
-from annotate.formats.mapping import Mapping
-from annotate.formats.public import columns_of, recognised
-from annotate.formats.reading import open_records
-from annotate.formats.shapes import to_row
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.public import columns_of, recognised
+from annotate.formats.importing.reading import open_records
+from annotate.formats.importing.shapes import to_row
 from tests.annotate.public_rows import PAIRWISE, RANKER
 from tests.annotate.rows import build, rank
 from tests.conftest import make_task

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from django.core.management import CommandError, call_command
 
-from annotate.formats.reading import open_records
+from annotate.formats.importing.reading import open_records
 from annotate.models import Completion, Import, Prompt, RankingTask
 
 USER = [{"role": "user", "content": "Why is the sea salty?"}]
@@ -185,8 +185,8 @@ def test_a_bad_row_is_named_by_line_field_and_reason_and_the_others_are_taken(pr
 
 
 def test_a_line_beyond_the_limit_is_skipped_and_named(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("annotate.formats.lines.MAX_LINE", 1000)
-    monkeypatch.setattr("annotate.formats.reading.CHUNK", 64)
+    monkeypatch.setattr("annotate.formats.importing.lines.MAX_LINE", 1000)
+    monkeypatch.setattr("annotate.formats.importing.reading.CHUNK", 64)
     job = take_lines(project, tmp_path, GOOD, b"x" * 5000, {"prompt": "After"}, b"y" * 5000)
     assert (job.state, job.prompts_added) == ("succeeded", 2)
     assert list(job.refused.values_list("line", "reason")) == [
@@ -267,7 +267,7 @@ def test_several_gzip_files_in_a_row_are_one(project, tmp_path):
 
 
 def test_a_decompression_bomb_is_stopped(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("annotate.formats.lines.RATIO_CHECKED_FROM", 1_000_000)
+    monkeypatch.setattr("annotate.formats.importing.lines.RATIO_CHECKED_FROM", 1_000_000)
     (tmp_path / "bomb.jsonl.gz").write_bytes(gzip.compress(b"0" * 20_000_000))
     job = take(project, tmp_path / "bomb.jsonl.gz")
     assert job.state == "failed"
@@ -356,7 +356,7 @@ def test_a_parquet_text_repeated_in_every_row_is_never_held_often(tmp_path, opti
     del table
     script = """
 import resource, sys
-from annotate.formats.reading import open_records
+from annotate.formats.importing.reading import open_records
 records = open_records(open(sys.argv[1], "rb"), "a.parquet").records
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(sum(len(one.value["prompt"]) for one in records), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
@@ -381,7 +381,7 @@ def test_a_parquet_file_that_packs_too_well_is_refused(project, tmp_path):
 
 
 def test_a_csv_record_that_never_ends_is_cut_and_the_rows_before_it_are_kept(project, tmp_path, monkeypatch):
-    monkeypatch.setattr("annotate.formats.tables.MAX_LINE", 1000)
+    monkeypatch.setattr("annotate.formats.importing.tables.MAX_LINE", 1000)
     (tmp_path / "rows.csv").write_text('prompt,note\nFine?,yes\nx,"\n' + 'x","\n' * 600 + '"\nGood?,yes\n')
     job = take(project, tmp_path / "rows.csv")
     assert Prompt.objects.filter(messages__0__content__in=["Fine?", "Good?"]).count() == 2

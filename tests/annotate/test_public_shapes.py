@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from annotate.formats.errors import RowError
-from annotate.formats.mapping import Mapping
-from annotate.formats.public import SHAPES, detect, recognised
-from annotate.formats.records import Record
-from annotate.formats.shapes import GivenRanking, Row, to_row
+from annotate.formats.importing.errors import RowError
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.public import SHAPES, detect, recognised
+from annotate.formats.importing.records import Record
+from annotate.formats.importing.shapes import GivenRanking, Row, to_row
 from tests.annotate.public_rows import ARENA, CASES, HH, ONE_TO_TWO, PAIR, PAIRWISE, said, user
 
 

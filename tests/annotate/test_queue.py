@@ -8,9 +8,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from kombu import Queue
 
-from annotate.formats.errors import RowError
-from annotate.formats.mapping import Mapping
-from annotate.formats.shapes import to_row
+from annotate.formats.importing.errors import RowError
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.shapes import to_row
 from annotate.models import Assignment, AuditEvent, Membership, Project, Prompt, Ranking, RankingTask, content_hash
 from annotate.services import overlap, queue
 from annotate.services.intake import add_rows

@@ -148,8 +148,8 @@ def test_how_many_are_read_at_once_does_not_show(twins, alice, storage, monkeypa
     project, people, turned = twins[0]
     put_in(project, people, turned=turned)
     whole = build(project, alice)
-    monkeypatch.setattr("annotate.formats.assembling.READ", 4)
+    monkeypatch.setattr("annotate.formats.versions.assembling.READ", 4)
     assert build(project, alice, as_of=whole.as_of).content_hash == whole.content_hash
     # So little that each ranking comes alone, by its size.
-    monkeypatch.setattr("annotate.formats.assembling.READ_BYTES", 100)
+    monkeypatch.setattr("annotate.formats.versions.assembling.READ_BYTES", 100)
     assert build(project, alice, as_of=whole.as_of).content_hash == whole.content_hash

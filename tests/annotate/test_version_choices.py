@@ -9,7 +9,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
-from annotate.formats import selection
+from annotate.formats.versions import selection
 from annotate.models import DatasetVersion, Membership, RankedCompletion, Ranking, RankingTask
 from annotate.services.datasets import Filters
 from tests.annotate.rows import build, demonstrate, files_of, rank, rankings_of

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 from django.core.management import CommandError, call_command
 
-from annotate.formats import screening
-from annotate.formats.consensus import Opinion, agree
+from annotate.formats.versions import screening
+from annotate.formats.versions.consensus import Opinion, agree
 from annotate.models import (
     Import,
     ImportedRanking,

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.formats.rows import RANKINGS
+from annotate.formats.versions.rows import RANKINGS
 from annotate.models import K_MAX, DatasetVersion
 
 from .flat import MESSAGES, TEXT, Flat

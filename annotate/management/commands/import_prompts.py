@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate import jobs
-from annotate.formats.errors import FileError
-from annotate.formats.mapping import PREFERENCES, Mapping
-from annotate.formats.public import SHAPES
-from annotate.formats.reading import kind_of
+from annotate.formats.importing.errors import FileError
+from annotate.formats.importing.mapping import PREFERENCES, Mapping
+from annotate.formats.importing.public import SHAPES
+from annotate.formats.importing.reading import kind_of
 from annotate.models import Import, Project, record
 from annotate.services.imports import clean_name, discard_import, run_import, seconds_left
 from annotate.services.refused import read_refused

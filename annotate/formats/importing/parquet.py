@@ -5,7 +5,16 @@ from typing import Any, BinaryIO
 
 from django.utils.translation import gettext as _
 
-from .errors import MAX_COLUMNS, MAX_LINE, MAX_RATIO, RATIO_CHECKED_FROM, FileError, RowError, printable, unpacks_beyond
+from .errors import (
+    MAX_COLUMNS,
+    MAX_LINE,
+    MAX_RATIO,
+    RATIO_CHECKED_FROM,
+    FileError,
+    RowError,
+    printable,
+    unpacks_beyond,
+)
 from .records import Record, RecordFile
 
 ROWS = 100

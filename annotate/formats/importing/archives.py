@@ -15,7 +15,15 @@ from typing import IO, BinaryIO, cast
 from django.utils.translation import gettext as _
 
 from .checks import HIDDEN
-from .errors import CHUNK, MAX_RATIO, RATIO_CHECKED_FROM, FileError, RowError, printable, unpacks_beyond
+from .errors import (
+    CHUNK,
+    MAX_RATIO,
+    RATIO_CHECKED_FROM,
+    FileError,
+    RowError,
+    printable,
+    unpacks_beyond,
+)
 from .reading import KINDS, kind_of, text_records
 from .records import Record, RecordFile
 

@@ -5,7 +5,15 @@ from collections.abc import Callable, Iterator
 
 from django.utils.translation import gettext as _
 
-from .errors import CHUNK, HEAD, MAX_LINE, MAX_RATIO, RATIO_CHECKED_FROM, FileError, unpacks_beyond
+from .errors import (
+    CHUNK,
+    HEAD,
+    MAX_LINE,
+    MAX_RATIO,
+    RATIO_CHECKED_FROM,
+    FileError,
+    unpacks_beyond,
+)
 
 BOM = b"\xef\xbb\xbf"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.formats.errors import RowError
+from annotate.formats.importing.errors import RowError
 from annotate.spreadsheets import plain_cell
 
 from .common import Message, Raw, asked, parted, turns

@@ -1,6 +1,6 @@
 """Which rankings and ideal answers a dataset version takes: a pipeline of steps that counts what each one drops.
 
-The steps that look at rows are one statement; those that look at texts (annotate.formats.screening) and at what is left of a
+The steps that look at rows are one statement; those that look at texts (annotate.formats.versions.screening) and at what is left of a
 prompt or task follow. All of it happens in temporary tables of the worker's connection: `podium_found` has a row for each ranking
 that was current at the version's time, `podium_prompt` one for each prompt that has something left, `podium_kept` the rows of the
 version in their order.

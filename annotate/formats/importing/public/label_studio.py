@@ -4,8 +4,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.formats.errors import RowError
-from annotate.formats.renaming import listed
+from annotate.formats.importing.errors import RowError
+from annotate.formats.importing.renaming import listed
 
 from .common import PROMPTS, Raw, answer, first_of, is_list_of, turns
 

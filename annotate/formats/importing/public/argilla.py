@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from annotate.formats.renaming import listed, number_of, ranks_of
+from annotate.formats.importing.renaming import listed, number_of, ranks_of
 
 from .common import PROMPTS, Raw, first_of, is_list_of, plain
 

@@ -4,10 +4,20 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.formats.errors import RowError
-from annotate.formats.renaming import listed, number_of, ranks_of
+from annotate.formats.importing.errors import RowError
+from annotate.formats.importing.renaming import listed, number_of, ranks_of
 
-from .common import PROMPTS, Raw, answer, first_of, is_list_of, pair_ranks, parted, rows_of, turns
+from .common import (
+    PROMPTS,
+    Raw,
+    answer,
+    first_of,
+    is_list_of,
+    pair_ranks,
+    parted,
+    rows_of,
+    turns,
+)
 
 HELPSTEER = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
 PAIR_SCORES = (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annotate.formats.errors import printable
+from annotate.formats.importing.errors import printable
 
 MAX_COLUMNS = 200
 DEPTH = 3

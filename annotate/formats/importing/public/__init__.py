@@ -1,6 +1,6 @@
 """Shapes in which others publish preferences and conversations: recognised by their first rows, and read as Podium's own rows.
 
-An adapter only moves things to where Podium looks for them; `annotate.formats.shapes.to_row` alone checks what comes out.
+An adapter only moves things to where Podium looks for them; `annotate.formats.importing.shapes.to_row` alone checks what comes out.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,10 +10,10 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from annotate.formats.errors import MAX_LINE, FileError, RowError
-from annotate.formats.mapping import Mapping
-from annotate.formats.records import Record
-from annotate.formats.renaming import renamed
+from annotate.formats.importing.errors import MAX_LINE, FileError, RowError
+from annotate.formats.importing.mapping import Mapping
+from annotate.formats.importing.records import Record
+from annotate.formats.importing.renaming import renamed
 from annotate.models import K_MAX
 
 from . import dialogues, scored

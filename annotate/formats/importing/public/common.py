@@ -5,8 +5,8 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from annotate.formats.errors import RowError
-from annotate.formats.renaming import listed
+from annotate.formats.importing.errors import RowError
+from annotate.formats.importing.renaming import listed
 
 Raw = dict[str, Any]
 Message = dict[str, Any]
