@@ -147,6 +147,7 @@ def test_a_pair_beside_more_completions_is_only_more_completions():
         ({"rankings": [{"ranks": [1, 2], "verdict": "good"}]}, "rankings[1].verdict", "ranked or all_bad"),
         ({"rankings": [{"ranks": [1, 2], "verdict": "all_bad"}]}, "rankings[1].ranks", "all ranks must be 1"),
         ({"rankings": [{"ranks": [1, 2], "seconds": -1}]}, "rankings[1].seconds", "from 0"),
+        ({"rankings": [{"ranks": [1, 2], "seconds": 1.7e308}]}, "rankings[1].seconds", "to 1,000,000,000"),
         ({"rankings": [{"ranks": [1, 2], "created": "now"}]}, "rankings[1].created", "2026-01-31T12:00:00Z"),
         ({"rankings": [{"ranks": [1, 2], "created": 1e20}]}, "rankings[1].created", "2026-01-31T12:00:00Z"),
         ({"rankings": [{"ranks": [1, 2], "ratings": [{"A": 9}, {}]}]}, "rankings[1].ratings[1].A", "from 1 to 5"),

@@ -10,6 +10,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
 
 from annotate.models import RATING_MAX, Ranking
+from annotate.numbers import grouped
 
 from .checks import checked_name, checked_text, kind_of_value
 from .errors import MAX_EXPLANATION, RowError
@@ -20,6 +21,8 @@ MAX_CRITERIA = 50
 # Ranks may leave places out; they are closed up.
 MAX_RANK = 1000
 NAME = 240
+# Thirty years. Sums of them stay numbers.
+MAX_SECONDS = 10**9
 YEAR_FROM = 1970
 
 Ratings = tuple[dict[str, int], ...]
@@ -132,8 +135,8 @@ def _seconds(value: Any, name: str) -> float | None:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not 0 <= number < math.inf:
-        raise RowError(name, _("Must be a number of seconds from 0."))
+    if not 0 <= number <= MAX_SECONDS:
+        raise RowError(name, _("Must be a number of seconds from 0 to %(most)s.") % {"most": grouped(MAX_SECONDS)})
     return number
 
 
