@@ -120,6 +120,14 @@ def test_texts_may_turn_their_direction_and_names_may_be_of_any_script():
     assert row.answers[0].source == "نموذج\u200f 1"
 
 
+def test_a_value_too_deep_to_be_written_down_refuses_its_row():
+    deep: list[object] = []
+    for _level in range(5000):
+        deep = [deep]
+    with pytest.raises(RowError, match="nested too deeply"):
+        to_row({"prompt": "a", "reference_answer": deep}, Mapping())
+
+
 def archive_of(*members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:

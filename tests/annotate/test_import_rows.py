@@ -168,6 +168,7 @@ def test_columns_of_any_name_can_be_mapped(project, tmp_path):
         ({"prompt": "a", "completions": [str(n) for n in range(10)]}, "completions", "10 completions; a task has 9"),
         ({"prompt": "a", "completions": [USER]}, "completions[1]", "one message of the assistant"),
         ({"prompt": "a", "tags": ["x" * 61]}, "tags", "Is 61 bytes long"),
+        ({"prompt": "a", "priority": 10**400}, "priority", "Must be a whole number from"),
         ({"prompt": "a", "metadata": [1]}, "metadata", "Must be an object."),
         ({"prompt": "a", "metadata": {"x": "y" * 70_000}}, "metadata", "at most 65536"),
         ({"chosen": USER + said("a"), "rejected": said("b")}, "rejected", "must share all messages"),

@@ -75,6 +75,13 @@ def to_row(value: dict[str, Any], mapping: Mapping, default_source: str = "impor
 
     RowError names the field, by the file's own name for it, and the reason.
     """
+    try:
+        return _read(value, mapping, default_source)
+    except (OverflowError, RecursionError) as error:
+        raise RowError("", _("Holds a number that is too large, or is nested too deeply.")) from error
+
+
+def _read(value: dict[str, Any], mapping: Mapping, default_source: str) -> Row:
     shape = SHAPES.get(mapping.shape)
     rest, names = shape.adapted(value, mapping) if shape else renamed(value, mapping)
     try:
@@ -174,7 +181,7 @@ def _priority(value: Any) -> int:
         return 0
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not number.is_integer() or abs(number) > PRIORITY_MAX:
         reason = _("Must be a whole number from %(least)d to %(most)d; higher is asked first.")
