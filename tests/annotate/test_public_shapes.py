@@ -1,6 +1,7 @@
 """The shapes in which others publish preferences: each is recognised, and read as what it says."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -140,6 +141,34 @@ def test_dialogues_that_part_too_early_are_refused_and_doubled_turns_are_joined(
     assert "begins with “Human:”" in refusal({**HH, "rejected": "Well: " + HH["rejected"]}, "hh")[1]
     doubled = {**HH, "rejected": HH["rejected"] + "\n\nAssistant: None at all."}
     assert to_row(doubled, Mapping(shape="hh")).answers[1].text == "No idea.\n\nNone at all."
+
+
+def test_dialogues_of_a_great_many_turns_take_no_more_than_moments():
+    turns = "\n\nHuman:a" * 250_000
+    begun = time.thread_time()
+    row = to_row({name: f"{turns}\n\nAssistant: {name}" for name in ("chosen", "rejected")}, Mapping(shape="hh"))
+    assert len(row.messages[0]["content"]) == 749_998
+    assert time.thread_time() - begun < 2
+
+
+def test_empty_turns_leave_nothing_between_those_they_are_joined_with():
+    text = "Human: a\n\nHuman:\n\nHuman: b\n\nAssistant:\n\nAssistant: c"
+    row = to_row({"text": text}, Mapping(shape="text"))
+    assert (row.messages, [one.text for one in row.answers]) == ([user("a\n\nb")], ["c"])
+
+
+@pytest.mark.parametrize("value", ["ranking", "rating"])
+def test_records_of_a_great_many_fields_take_no_more_than_moments(value):
+    count = 3000
+    fields = {"prompt": "Why?", **{f"a{number}": "x" for number in range(count)}}
+    answers = {
+        "ranking": {"q": {"value": [{"value": f"a{number}", "rank": 1} for number in range(count)]}},
+        "rating": {f"a{number} good": {"value": 3} for number in range(count)},
+    }
+    begun = time.thread_time()
+    found = refusal({"fields": fields, "responses": [{"user_id": "u", "values": answers[value]}]}, "argilla")
+    assert found == ("fields", "3000 completions; a task has 9 at most.")
+    assert time.thread_time() - begun < 2
 
 
 @pytest.mark.parametrize(

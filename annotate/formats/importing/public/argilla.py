@@ -1,10 +1,14 @@
 """Records of Argilla: of its API and SDK (`fields`, `responses`), and as it pushes them to a hub (a column for each question)."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+from django.utils.translation import gettext as _
+
+from annotate.formats.importing.errors import RowError
 from annotate.formats.importing.renaming import listed, number_of, ranks_of
+from annotate.models import K_MAX
 
 from .common import PROMPTS, Raw, first_of, is_list_of, plain
 
@@ -13,6 +17,8 @@ FLAT = re.compile(r"(.+)\.(responses|suggestion)$")
 SUGGESTED = "-suggestion"
 DIGITS = re.compile(r"\d+")
 TAKEN = ("submitted", None, "")
+# Some of a record's answers may be the same, but what is ranked is compared one by one.
+MAX_NAMES = 50
 
 # Who answered → {question: value}.
 Answers = dict[str, dict[str, Any]]
@@ -47,8 +53,12 @@ def from_argilla(value: Raw) -> Raw:
     answers = answers or suggested
     prompt = first_of(fields, PROMPTS) or next(iter(fields), "")
     names = _completions(fields, prompt, answers)
+    if len(names) > MAX_NAMES:
+        reason = _("%(count)d completions; a task has %(most)d at most.")
+        raise RowError("fields", reason % {"count": len(names), "most": K_MAX})
     beside = {name: one for name, one in fields.items() if name != prompt and name not in names and one is not None}
-    rankings = [one for one in (_ranking(who, given, names) for who, given in answers.items()) if one]
+    field_of = _finder(names)
+    rankings = [one for one in (_ranking(who, given, names, field_of) for who, given in answers.items()) if one]
     return {
         **rest,
         **beside,
@@ -124,12 +134,13 @@ def _flat(value: Raw) -> tuple[Raw, Answers, Answers, Raw]:
 def _completions(fields: Raw, prompt: str, answers: Answers) -> list[str]:
     """The fields that are ranked or rated: those that a ranking names, else those with a number, else all but the prompt."""
     others = [name for name, one in fields.items() if name != prompt and one is not None]
+    field_of = _finder(others)
     for given in answers.values():
         for value in given.values():
             options = [option for option, _rank in _places(value)]
             if len(options) > 1:
-                found = [_field_of(option, others) for option in options]
-                if all(found) and len(set(found)) == len(found):
+                found = {field_of(option) for option in options}
+                if "" not in found and len(found) == len(options):
                     return [name for name in others if name in found]
     return [name for name in others if DIGITS.search(name)] or others
 
@@ -147,25 +158,37 @@ def _places(value: Any) -> list[tuple[str, float]]:
     return []
 
 
-def _field_of(option: str, names: Iterable[str]) -> str:
-    """The field that an option is called by: its name but for its signs, else the one with its number."""
-    names = list(names)
-    same = [name for name in names if _bare(name) == _bare(option)]
-    numbered = [name for name in names if DIGITS.findall(name)[-1:] == DIGITS.findall(option)[-1:] != []]
-    return next(iter(same or (numbered if len(numbered) == 1 else [])), "")
+def _finder(names: Iterable[str]) -> Callable[[str], str]:
+    """Finds the field that an option is called by: its name but for its signs, else the only one with its number."""
+    same: dict[str, str] = {}
+    numbered: dict[str, list[str]] = {}
+    for name in names:
+        same.setdefault(_bare(name), name)
+        numbered.setdefault(_number(name), []).append(name)
+
+    def field_of(option: str) -> str:
+        number = _number(option)
+        others = numbered.get(number, []) if number else []
+        return same.get(_bare(option)) or (others[0] if len(others) == 1 else "")
+
+    return field_of
+
+
+def _number(name: str) -> str:
+    return next(reversed(DIGITS.findall(name)), "")
 
 
 def _bare(name: str) -> str:
     return re.sub(r"[\W_]+", "", name).lower()
 
 
-def _ranking(who: str, given: dict[str, Any], names: list[str]) -> Raw | None:
+def _ranking(who: str, given: dict[str, Any], names: list[str], field_of: Callable[[str], str]) -> Raw | None:
     places: dict[str, float] = {}
     ratings: list[Raw] = [{} for _name in names]
     sums = [0.0] * len(names)
     comment = []
     for question, value in given.items():
-        options = {_field_of(option, names): rank for option, rank in _places(value)}
+        options = {field_of(option): rank for option, rank in _places(value)}
         number = number_of(value) if not isinstance(value, str) else None
         if len(options) == len(names) and set(options) == set(names):
             places = places or options
@@ -188,12 +211,13 @@ def _ranking(who: str, given: dict[str, Any], names: list[str]) -> Raw | None:
 
 def _rated(question: str, names: list[str]) -> tuple[str, str] | None:
     """(field, criterion) of a rating question that is named for one of the fields, by its name or its number."""
+    bare = _bare(question)
     for name in names:
-        if _bare(name) in _bare(question) and _bare(name) != _bare(question):
+        if _bare(name) in bare and _bare(name) != bare:
             left = re.sub(re.escape(name), "", question, flags=re.IGNORECASE).strip(" _-.")
             return name, left or "rating"
-    numbers = DIGITS.findall(question)
-    matching = [name for name in names if numbers and DIGITS.findall(name)[-1:] == numbers[-1:]]
+    number = _number(question)
+    matching = [name for name in names if number and _number(name) == number]
     if len(matching) == 1:
         return matching[0], DIGITS.sub("", question).strip(" _-.") or "rating"
     return None

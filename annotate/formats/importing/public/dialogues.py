@@ -1,6 +1,8 @@
 """Conversations: Anthropic HH, ShareGPT, OpenAI's chat and preference files, Alpaca, and TRL's plain texts."""
 
 import re
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -32,14 +34,14 @@ def spoken(text: Any, name: str) -> list[Message]:
     before, *pieces = MARK.split(plain_cell(text)) if isinstance(text, str) else [text]
     if not pieces or before:
         raise RowError(name, _("Must be a dialogue that begins with “Human:”."))
-    messages: list[Message] = []
-    for speaker, said in zip(pieces[::2], pieces[1::2], strict=True):
-        role = "user" if speaker == "Human" else "assistant"
-        if messages and messages[-1]["role"] == role:
-            messages[-1]["content"] = f"{messages[-1]['content']}\n\n{said.strip()}".strip()
-        else:
-            messages.append({"role": role, "content": said.strip()})
-    return messages
+    pairs = [(speaker, said.strip()) for speaker, said in zip(pieces[::2], pieces[1::2], strict=True)]
+    return [
+        {
+            "role": "user" if speaker == "Human" else "assistant",
+            "content": "\n\n".join(said for _who, said in own if said),
+        }
+        for speaker, own in groupby(pairs, key=itemgetter(0))
+    ]
 
 
 def fits_sharegpt(value: Raw) -> bool:
