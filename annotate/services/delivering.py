@@ -34,8 +34,8 @@ logger = logging.getLogger("podium.webhooks")
 
 State = Delivery.State
 AT_ONCE = 16
-# So that one slow receiver holds up its own events alone; one that fails is asked one thing at a time.
-AT_ONCE_EACH, AT_ONCE_FAILING = 4, 1
+# So that one slow receiver holds up its own events alone, and a project its own; one that fails is asked one thing at a time.
+AT_ONCE_PROJECT, AT_ONCE_EACH, AT_ONCE_FAILING = 8, 4, 1
 ROUND_SECONDS = 5.0
 LEASE = timedelta(seconds=60)
 GONE = 410
@@ -47,11 +47,14 @@ PAUSE_AFTER = timedelta(days=3)
 KEPT = timedelta(days=30)
 FORGET_BATCH = 10_000
 ONE_AT_A_TIME = 0x706F6469  # of all workers one sends; an arbitrary number of ours
-# Each webhook gives at most what it may have in flight, the one that has waited longest first.
+# Each webhook and each project gives at most what it may have in flight, the one that has waited longest first, of all projects too.
 CLAIM = """
-WITH due AS (
-    SELECT found.id FROM annotate_webhook w CROSS JOIN LATERAL (
-        SELECT d.id FROM annotate_delivery d
+WITH offered AS (
+    SELECT found.id, found.next_at, row_number() OVER (PARTITION BY w.project_id ORDER BY found.next_at) + coalesce(
+        (SELECT sum(busy.flying) FROM unnest(%(webhooks)s::bigint[], %(flying)s::int[]) AS busy(id, flying)
+        JOIN annotate_webhook other ON other.id = busy.id WHERE other.project_id = w.project_id), 0) AS place
+    FROM annotate_webhook w CROSS JOIN LATERAL (
+        SELECT d.id, d.next_at FROM annotate_delivery d
         WHERE d.webhook_id = w.id AND d.state = 'waiting' AND d.next_at <= %(now)s
         ORDER BY d.next_at
         LIMIT greatest(0, CASE WHEN w.failing_since IS NULL THEN %(each)s ELSE %(failing)s END - coalesce(
@@ -59,8 +62,8 @@ WITH due AS (
             WHERE busy.id = w.id), 0))
         FOR UPDATE OF d SKIP LOCKED
     ) found
-    WHERE w.paused_at IS NULL AND w.removed_at IS NULL LIMIT %(room)s
-)
+    WHERE w.paused_at IS NULL AND w.removed_at IS NULL
+), due AS (SELECT id FROM offered WHERE place <= %(project)s ORDER BY next_at LIMIT %(room)s)
 UPDATE annotate_delivery d SET next_at = %(until)s, attempts = d.attempts + 1, tried_at = %(now)s, seconds = NULL
 FROM due WHERE d.id = due.id RETURNING d.id
 """
@@ -117,6 +120,7 @@ def _claim(flying: dict[Future[Answer], Delivery]) -> list[Delivery]:
                 "now": now,
                 "until": now + LEASE,
                 "room": room,
+                "project": AT_ONCE_PROJECT,
                 "each": AT_ONCE_EACH,
                 "failing": AT_ONCE_FAILING,
                 "webhooks": list(busy),

@@ -4,7 +4,7 @@ import json
 import re
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -591,6 +591,30 @@ def test_a_slow_receiver_holds_up_its_own_events_alone(project, alice, receiver)
     assert len(receiver.received) == 6
     assert max(most) <= delivering.AT_ONCE_EACH
     assert not Delivery.objects.exclude(state=State.DELIVERED).exists()
+
+
+def test_a_project_with_many_slow_receivers_leaves_room_for_others(project, alice):
+    for number in range(4):
+        listen(project, alice, Event.RUN_ENDED, url=f"https://slow{number}.example.org/")
+    for number in range(10):
+        announce(project, Event.RUN_ENDED, run=number)
+    flying: dict[Future[Answer], Delivery] = {Future(): delivery for delivery in delivering._claim({})}
+    assert len(flying) == delivering.AT_ONCE_PROJECT
+    assert delivering._claim(flying) == []
+    other = Project.objects.create(slug="ebb", name="Ebb", created_by=alice)
+    waited, _secret = listen(other, alice, Event.RUN_ENDED, url="https://quick.example.org/")
+    announce(other, Event.RUN_ENDED, run=11)
+    assert [delivery.webhook_id for delivery in delivering._claim(flying)] == [waited.pk]
+
+
+def test_whatever_waited_longest_is_sent_first(project, alice, monkeypatch):
+    monkeypatch.setattr(delivering, "AT_ONCE", 1)
+    for number in range(3):
+        listen(project, alice, Event.RUN_ENDED, url=f"https://hook{number}.example.org/")
+    announce(project, Event.RUN_ENDED, run=1)
+    (_first, *_between, last) = Delivery.objects.order_by("pk")
+    Delivery.objects.filter(pk=last.pk).update(next_at=timezone.now() - timedelta(days=1))
+    assert [delivery.pk for delivery in delivering._claim({})] == [last.pk]
 
 
 @pytest.mark.django_db(transaction=True)
