@@ -14,11 +14,17 @@ from pathlib import Path
 from typing import Any
 
 
+class IsPublic(Exception):
+    """The repository was there before, open to everybody, and a private one was asked for."""
+
+
 def push(folder: Path, repository: str, is_private: bool, message: str) -> dict[str, str]:
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     api = HfApi(endpoint=os.environ["HF_ENDPOINT"], token=os.environ["HF_TOKEN"], library_name="podium")
     api.create_repo(repository, repo_type="dataset", private=is_private, exist_ok=True)
+    if is_private and not api.repo_info(repository, repo_type="dataset").private:
+        raise IsPublic(repository)
     there = {name for name in api.list_repo_files(repository, repo_type="dataset") if name.startswith("data/")}
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     commit = api.create_commit(
@@ -37,6 +43,8 @@ def problem_of(error: Exception) -> dict[str, str]:
     """What kind of failure it was, and the hub's own words."""
     from huggingface_hub.errors import HfHubHTTPError
 
+    if isinstance(error, IsPublic):
+        return {"problem": "public", "detail": ""}
     if isinstance(error, HfHubHTTPError):
         status = error.response.status_code if error.response is not None else 0
         known = {401: "token", 403: "forbidden", 404: "missing", 402: "quota", 413: "quota", 429: "busy", 507: "quota"}

@@ -54,6 +54,9 @@ PROBLEMS = {
     "busy": gettext_noop("The hub takes no more requests from this account for now. Try again later."),
     "away": gettext_noop("The hub cannot be reached. Try again later."),
     "refused": gettext_noop("The hub refused it."),
+    "public": gettext_noop(
+        "This repository is there already and everybody may see it. Make it private on the hub, or choose another name."
+    ),
     "disk": gettext_noop("The disk is full. Make room, then publish again."),
 }
 
@@ -80,12 +83,18 @@ def check_publication(*, repository: str, shape: str, is_private: bool = True, l
 def start_publication(
     *, version: DatasetVersion, user: User, repository: str, shape: str, is_private: bool = True, license: str = ""
 ) -> Publication:
-    """Queue it. Twice while it is on its way is once. Raises what `check_publication` raises."""
+    """Queue it. Twice while it is on its way is once. Raises what `check_publication` raises, and Refused while it is
+    on its way with another visibility or licence."""
     check_publication(repository=repository, shape=shape, is_private=is_private, license=license)
     # Two presses of the button wait for each other here.
     DatasetVersion.objects.select_for_update(no_key=True).get(pk=version.pk)
     same = version.publications.filter(state__in=Publication.ACTIVE, repository=repository, shape=shape).first()
     if same:
+        if (same.is_private, same.license) != (is_private, license):
+            raise Refused(
+                "on_its_way",
+                _("It is on its way there already, with another visibility or licence. Cancel that first, or wait."),
+            )
         return same
     publication = Publication.objects.create(
         version=version,

@@ -112,7 +112,7 @@ def serve_hub(token: str) -> Iterator[Hub]:
             if "/revision/" in path or path == f"/api/datasets/{name}":
                 siblings = [{"rfilename": one} for one in files]
                 return self.answer(
-                    200, {"id": name, "sha": "0" * 40, "siblings": siblings, "private": True, "tags": []}
+                    200, {"id": name, "sha": "0" * 40, "siblings": siblings, "private": hub.private[name], "tags": []}
                 )
             return self.answer(404, {"error": f"unknown {path}"})
 

@@ -13,6 +13,7 @@ from django.urls import reverse
 
 from annotate import jobs
 from annotate.models import AuditEvent, DatasetVersion, Publication
+from annotate.services.assignments import Refused
 from annotate.services.publications import cancel_publication, start_publication
 from annotate.services.tokens import create_token
 from annotate.tasks import publish_dataset, reap_jobs
@@ -78,6 +79,23 @@ def test_a_later_push_replaces_the_files_of_the_one_before(version, alice, hub: 
         "data/train-00000-of-00001.parquet",
         "data/test-00000-of-00001.parquet",
     }
+
+
+def test_what_shall_be_private_is_not_pushed_where_everybody_may_see_it(version, alice, hub: Hub):
+    hub.repositories["lab/tides"], hub.private["lab/tides"] = {}, False
+    publication = push(version, alice)
+    assert (publication.state, "everybody may see it" in publication.error) == ("failed", True)
+    assert hub.repositories["lab/tides"] == {}
+    assert push(version, alice, is_private=False).state == "succeeded"
+
+
+def test_on_its_way_it_is_asked_for_again_only_alike(version, alice, hub: Hub):
+    asked = {"version": version, "user": alice, "repository": "lab/tides", "shape": "preference"}
+    first = start_publication(**asked, is_private=False)
+    assert start_publication(**asked, is_private=False) == first
+    for otherwise in ({"is_private": True}, {"is_private": False, "license": "mit"}):
+        with pytest.raises(Refused, match="another visibility or licence"):
+            start_publication(**asked, **otherwise)
 
 
 @pytest.mark.parametrize(
