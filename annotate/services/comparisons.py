@@ -129,6 +129,8 @@ def comparison_rows(
     """Each ranking that is not the same, and the offset after it. FileNotFoundError where nothing is kept, ValueError for an offset
     at which no line begins."""
     with default_storage.open(f"{comparison_folder(version, base)}/rows.jsonl") as stored:
+        if offset > stored.size:
+            raise ValueError(f"no line begins at {offset}")
         if offset:
             stored.seek(offset - 1)
             if stored.read(1) != b"\n":

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
+from annotate.api.base import cursor_of
 from annotate.models import DatasetVersion, Ranking
 from annotate.services.datasets import Filters, create_version
 from annotate.tasks import compare_versions
@@ -98,7 +99,7 @@ def test_what_another_version_has_otherwise(project, bob, rita, token, monkeypat
     rows = follow(f"{BASE}/1/diff?with=2&", token)
     assert [row["ranking"] for row in rows] == sorted(one.uid.hex for one in rankings[:3])
     assert rows[0] == {"ranking": rows[0]["ranking"], "change": "removed", "reasons": ["min_seconds"]}
-    for wrong in ("with=1", "with=9", "", "with=2&cursor=MTo1"):
+    for wrong in ("with=1", "with=9", "", "with=2&cursor=MTo1", f"with=2&cursor={cursor_of(2**63 - 1)}"):
         assert get(f"{BASE}/1/diff?{wrong}", token).status_code == 422
     monkeypatch.setattr("annotate.services.comparisons.AT_ONCE_ROWS", 0)
     asked = []
