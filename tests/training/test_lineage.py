@@ -4,6 +4,7 @@ from annotate.models import Membership
 from tests.annotate.rows import build, rank
 from tests.annotate.test_tokens import get, make_token
 from tests.conftest import make_task, signed_in
+from tests.training.test_api import post
 from training.models import Checkpoint, Promotion, Run
 
 
@@ -32,3 +33,13 @@ def test_a_version_tells_its_runs_their_checkpoints_and_which_answers(project, a
     assert (
         "No run has trained on this version yet" in signed_in(rita).get("/projects/tides/datasets/2").content.decode()
     )
+
+
+def test_rankings_that_came_by_the_api_have_no_import(project, alice, rita):
+    given = {"prompt": "Why?", "completions": ["a", "b"], "rankings": [{"ranks": [1, 2], "annotator": "ann"}]}
+    sent = post("/api/v1/projects/tides/rows", make_token(alice, "read", "write"), {"rows": [given]})
+    assert sent.json()["rankings"] == 1, sent.content
+    build(project, rita, test_fraction=0)
+    told = get("/api/v1/projects/tides/datasets/1/lineage", make_token(rita))
+    assert told.json()["imports"] == [{"id": None, "file_name": "", "rankings": 1}], told.content
+    assert "By the API" in signed_in(rita).get("/projects/tides/datasets/1").content.decode()

@@ -24,7 +24,7 @@ class SourcePart(Schema):
 
 
 class ImportPart(Schema):
-    id: int
+    id: int | None = Field(description="null: by the API, not by a file")
     file_name: str
     rankings: int
 
