@@ -254,7 +254,7 @@ class DatasetForm(forms.Form):
             first, last = bounds.split()
             group = [self[name] for name in names[names.index(first) : names.index(last) + 1]]
             # A project may have nobody and nothing to choose among.
-            group = [field for field in group if getattr(field.field, "choices", True)]
+            group = [field for field in group if field.errors or getattr(field.field, "choices", True)]
             is_set = any(field.value() not in (None, "", [], (), False, 0, 1) for field in group)
             yield title, group, is_set or any(field.errors for field in group)
 
