@@ -4,6 +4,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from time import time
 from typing import Annotated, Any, Generic, TypeVar
@@ -16,9 +17,10 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.translation import gettext as _
 from ninja import Schema, Status
 from ninja.security import HttpBearer
-from pydantic import AwareDatetime, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationInfo, field_validator
 
 from annotate.models import ApiToken, Membership, Project, StoredResponse, User
+from annotate.services.datasets import EARLIEST, LATEST
 from annotate.services.moments import Moments
 from annotate.services.tokens import Use, use_token
 
@@ -162,7 +164,13 @@ def _refuse_numbers(value: Any) -> Any:
     return value
 
 
-Moment = Annotated[AwareDatetime, BeforeValidator(_refuse_numbers)]
+def _refuse_far_times(value: datetime) -> datetime:
+    if not EARLIEST <= value < LATEST:
+        raise ValueError("the time must be from 1970 to 9998")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_refuse_numbers), AfterValidator(_refuse_far_times)]
 
 
 class Page(Schema, Generic[Item]):

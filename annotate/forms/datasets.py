@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import fields
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -7,10 +8,11 @@ from django.core.exceptions import ValidationError
 from django.db import connection
 from django.db.models import Exists, OuterRef
 from django.forms import BoundField
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models import DatasetVersion, Project, Ranking
-from annotate.services.datasets import Filters
+from annotate.services.datasets import EARLIEST, LATEST, Filters
 from annotate.services.version_names import check_tag
 
 # As many are offered; the API and the command take any.
@@ -21,11 +23,17 @@ TAGS = """
 """
 
 
+def _check_moment(moment: datetime) -> None:
+    if not EARLIEST <= moment < LATEST:
+        raise ValidationError(_("Must be from 1970 to 9998."))
+
+
 def _moment(label: Any, help_text: Any = "") -> forms.DateTimeField:
     return forms.DateTimeField(
         label=label,
         help_text=help_text,
         required=False,
+        validators=[_check_moment],
         widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
     )
 
@@ -266,6 +274,12 @@ class DatasetForm(forms.Form):
             except ValidationError as error:
                 raise ValidationError(error.message_dict["tag"]) from error
         return tag
+
+    def clean_as_of(self) -> datetime | None:
+        moment: datetime | None = self.cleaned_data["as_of"]
+        if moment and moment > timezone.now():
+            raise ValidationError(_("Must not be in the future."))
+        return moment
 
     def clean_languages(self) -> tuple[str, ...]:
         codes = _parted(self.cleaned_data["languages"].lower())

@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ ROLES = tuple(Ranking.Role.values)
 LISTS = ("exclude_annotators", "tags", "roles", "sources", "languages")
 HELD_OUT = re.compile(r"version:[1-9]\d{0,8}|tag:.{1,60}")
 FILES = ("rankings.parquet", "demonstrations.parquet")
+# Outside of these a time in another zone may have a year that Python does not know.
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -146,14 +148,19 @@ def create_version(
 ) -> DatasetVersion:
     """Queue a version with the project's next number. A tag that another version bears moves to it.
 
-    ValueError for a test fraction outside 0 to 0.5, an unknown `stratify_by`, and a parent or `held_out` version that the project
-    has not finished; ValidationError for a tag that cannot be one. Without a user Podium itself builds it, on behalf of whoever made the project.
+    ValueError for a test fraction outside 0 to 0.5, an unknown `stratify_by`, an `as_of` in the future or a time before 1970, and a
+    parent or `held_out` version that the project has not finished; ValidationError for a tag that cannot be one. Without a user Podium itself builds it, on behalf of whoever made the project.
     """
     filters = filters or Filters()
     if not 0 <= test_fraction <= 0.5:
         raise ValueError(f"test_fraction must be from 0 to 0.5, not {test_fraction}")
     if stratify_by and stratify_by not in DatasetVersion.Stratum.values:
         raise ValueError(f"stratify_by must be one of {', '.join(DatasetVersion.Stratum.values)}, not {stratify_by!r}")
+    if as_of and not EARLIEST <= as_of <= timezone.now():
+        raise ValueError(f"as_of must be from 1970 until now, not {as_of.isoformat()}")
+    for name, moment in (("since", filters.since), ("until", filters.until)):
+        if moment and not EARLIEST <= moment < LATEST:
+            raise ValueError(f"{name} must be from 1970 to 9998, not {moment.isoformat()}")
     if parent and (parent.project_id != project.pk or parent.state != DatasetVersion.State.SUCCEEDED):
         raise ValueError(f"the parent must be a finished version of this project; {parent} is none")
     if filters.held_out.startswith("version:"):

@@ -34,7 +34,11 @@ PREVIEWED = 3
 def datasets(request: ProjectRequest) -> HttpResponseBase:
     project = request.membership.project
     number = request.GET.get("from", "")
-    start = project.dataset_versions.filter(number=number, origin="").first() if number.isdecimal() else None
+    start = (
+        project.dataset_versions.filter(number=number, origin="").first()
+        if number.isdecimal() and len(number) < 10
+        else None
+    )
     form = DatasetForm(request.POST or None, project=project, start=start)
     if request.method == "POST" and form.is_valid():
         version = create_version(project=project, user=request.user, **form.options())

@@ -282,7 +282,7 @@ def test_a_researcher_builds_a_version_on_the_page(project, bob, rita):
     rank(make_task(project, "Is <b>this</b> safe?"), bob, [1, 2, 3, 4])
     client = signed_in(rita)
     url = reverse("datasets", args=[project.slug])
-    assert "No version yet" in client.get(url).content.decode()
+    assert "No version yet" in client.get(url, {"from": "9" * 5000}).content.decode()
     response = client.post(url, {"note": "Weekly", "test_fraction": "0.2", "min_seconds": "1", "min_rankings": "1"})
     assert response.status_code == 302, response.content.decode()
     address = reverse("dataset", args=[project.slug, 1])
@@ -311,6 +311,9 @@ def test_a_researcher_builds_a_version_on_the_page(project, bob, rita):
         ("test_fraction", "nan"),
         ("min_seconds", "-1"),
         ("since", "yesterday"),
+        ("since", "0001-01-01T00:00+14:00"),
+        ("as_of", "1969-12-31T23:59"),
+        ("as_of", "2999-01-01T00:00"),
         ("exclude_annotators", "bob"),
     ],
 )
@@ -346,5 +349,9 @@ def test_the_commands_build_and_export(project, bob, tmp_path):
         call_command("export_dataset", project.slug, 2, path)
     with pytest.raises(CommandError, match=r"from 0 to 0\.5, not 0\.7"):
         call_command("build_dataset", project.slug, test_fraction=0.7)
+    with pytest.raises(CommandError, match="until now"):
+        call_command("build_dataset", project.slug, "--as-of", "2999-01-01")
+    with pytest.raises(CommandError, match="since must be from 1970"):
+        call_command("build_dataset", project.slug, "--since", "0001-01-01T00:00:00+14:00")
     with pytest.raises(CommandError, match="they dropped min_seconds: 1"):
         call_command("build_dataset", project.slug, min_seconds=60.0)

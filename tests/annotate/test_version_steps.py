@@ -151,14 +151,12 @@ def test_of_nearly_equal_prompts_one_stays_whatever_came_first(project, bob, rit
     first = min(Prompt.objects.exclude(messages__0__content=texts[-1]), key=lambda prompt: prompt.content_hash)
     assert questions(version, storage) == sorted([texts[-1], first.messages[0]["content"]])
     # What an earlier version has stays, whatever is found beside it.
-    Ranking.objects.exclude(task__prompt__messages__0__content=texts[1]).update(
-        created_at=datetime(2030, 1, 1, tzinfo=UTC)
+    Ranking.objects.filter(task__prompt__messages__0__content=texts[1]).update(
+        created_at=datetime(2020, 1, 1, tzinfo=UTC)
     )
-    parent = build(project, rita)
+    parent = build(project, rita, as_of=datetime(2020, 1, 2, tzinfo=UTC))
     assert questions(parent, storage) == [texts[1]]
-    child = build(
-        project, rita, parent=parent, filters=Filters(drop_duplicates=True), as_of=datetime(2030, 1, 2, tzinfo=UTC)
-    )
+    child = build(project, rita, parent=parent, filters=Filters(drop_duplicates=True))
     assert questions(child, storage) == sorted([texts[-1], texts[1]])
 
 
