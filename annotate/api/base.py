@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from datetime import datetime
-from functools import wraps
+from functools import partial, wraps
 from time import time
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -44,6 +44,7 @@ __all__ = [
     "Token",
     "cursor_of",
     "idempotent",
+    "members",
     "membership_of",
     "page_of",
     "projects_of",
@@ -210,12 +211,30 @@ def read_cursor(cursor: str) -> int:
         ) from error
 
 
-def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[Any] | JsonResponse]:
+Operation = Callable[..., Status[Any]]
+
+
+def members(*roles: Membership.Role) -> Callable[..., Membership]:
+    """For `idempotent`: whoever has one of these roles in the project."""
+
+    def allow(request: ApiRequest, slug: str, **_others: Any) -> Membership:
+        return membership_of(request, slug, *roles)
+
+    return allow
+
+
+def idempotent(
+    allow: Callable[..., object],
+) -> Callable[[Operation], Callable[..., Status[Any] | JsonResponse]]:
     """For an operation that makes something: a request with the header `Idempotency-Key` is done once, however often it comes.
 
-    The operation and its stored answer are one transaction; a second request that comes meanwhile waits for it.
+    The operation and its stored answer are one transaction; a second request that comes meanwhile waits for it. `allow` takes what
+    the operation takes and raises for whoever may not do it (any more): they are not given the stored answer either.
     """
+    return partial(_done_once, allow)
 
+
+def _done_once(allow: Callable[..., object], operation: Operation) -> Callable[..., Status[Any] | JsonResponse]:
     @wraps(operation)
     def once(request: ApiRequest, *args: Any, **kwargs: Any) -> Status[Any] | JsonResponse:
         key = request.headers.get("Idempotency-Key", "")
@@ -230,7 +249,9 @@ def idempotent(operation: Callable[..., Status[Any]]) -> Callable[..., Status[An
             )
             if stored.fingerprint != fingerprint:
                 raise Problem(422, _("This Idempotency-Key was used for another request."))
-            if not stored.status:
+            if stored.status:
+                allow(request, *args, **kwargs)
+            else:
                 made = operation(request, *args, **kwargs)
                 stored.status, stored.body = made.status_code, made.value.model_dump(mode="json")
                 stored.save(update_fields=["status", "body"])

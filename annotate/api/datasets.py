@@ -12,7 +12,20 @@ from annotate.models import DatasetVersion
 from annotate.services.datasets import Filters, create_version
 from annotate.tasks import build_dataset_version
 
-from .base import ERRORS, ApiRequest, Asked, Moment, Problem, ProblemOut, Role, Scope, Token, idempotent, membership_of
+from .base import (
+    ERRORS,
+    ApiRequest,
+    Asked,
+    Moment,
+    Problem,
+    ProblemOut,
+    Role,
+    Scope,
+    Token,
+    idempotent,
+    members,
+    membership_of,
+)
 
 router = Router(tags=["datasets"], auth=Token(Scope.READ))
 READERS = (Role.RESEARCHER, Role.ADMIN)
@@ -96,7 +109,7 @@ def dataset_out(version: DatasetVersion) -> DatasetOut:
     operation_id="create_dataset",
     summary="Build a dataset version",
 )
-@idempotent
+@idempotent(members(*READERS))
 def create_dataset(request: ApiRequest, slug: str, body: DatasetIn) -> Status[DatasetOut]:
     project = membership_of(request, slug, *READERS).project
     parent = None

@@ -38,6 +38,7 @@ from .base import (
     Scope,
     Token,
     idempotent,
+    members,
     membership_of,
     page_of,
 )
@@ -169,7 +170,7 @@ def list_publications(
     operation_id="publish_dataset",
     summary="Push a version to the hub that this server has a token for",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def publish_dataset(request: ApiRequest, slug: str, number: int, values: PublicationIn) -> Status[Any]:
     from annotate.tasks import publish_dataset as task
 

@@ -38,6 +38,7 @@ from .base import (
     Scope,
     Token,
     idempotent,
+    members,
     membership_of,
     page_of,
 )
@@ -170,7 +171,7 @@ def import_of(request: ApiRequest, slug: str, pk: int) -> Import:
     operation_id="add_rows",
     summary="Add rows at once: prompts, completions, rankings",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def add(request: ApiRequest, slug: str, body: RowsIn) -> Status[RowsOut]:
     """For some rows; files of many are imported. What is there already is left as it is. Rows that are refused do not stop the others."""
     project = membership_of(request, slug, Role.ADMIN).project
@@ -208,7 +209,7 @@ def add(request: ApiRequest, slug: str, body: RowsIn) -> Status[RowsOut]:
     operation_id="create_import",
     summary="Import a file",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def create(request: ApiRequest, slug: str, file: File[UploadedFile], body: Form[ImportIn]) -> Status[ImportOut]:
     """JSON Lines, CSV (either may be gzip-compressed), Parquet, or a zip file of them."""
     project = membership_of(request, slug, Role.ADMIN).project
@@ -266,7 +267,7 @@ def get(request: ApiRequest, slug: str, id: int) -> Import:
     operation_id="start_import",
     summary="Import a draft, or count what that would do",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def start(request: ApiRequest, slug: str, id: int, body: StartIn) -> Status[ImportOut]:
     job = import_of(request, slug, id)
     mapping = body.mapping.to_mapping() if body.mapping else None

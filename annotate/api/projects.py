@@ -101,6 +101,13 @@ def get_project(request: ApiRequest, slug: str) -> HttpResponse:
     return answer_json(project_out(membership_of(request, slug)).model_dump_json())
 
 
+def _allow_making(request: ApiRequest, **_others: Any) -> None:
+    if not request.user.is_staff:
+        raise Problem(403, _("Only staff make projects. Ask whoever runs this server."))
+    if request.auth.project_id:
+        raise Problem(403, _("This token is for one project alone."))
+
+
 @router.post(
     "/projects",
     response={201: ProjectDetail, ERRORS: ProblemOut},
@@ -108,12 +115,9 @@ def get_project(request: ApiRequest, slug: str) -> HttpResponse:
     operation_id="create_project",
     summary="Make a project; you are its admin",
 )
-@idempotent
+@idempotent(_allow_making)
 def create(request: ApiRequest, body: ProjectIn) -> Status[ProjectDetail]:
-    if not request.user.is_staff:
-        raise Problem(403, _("Only staff make projects. Ask whoever runs this server."))
-    if request.auth.project_id:
-        raise Problem(403, _("This token is for one project alone."))
+    _allow_making(request)
     form = ProjectForm(body.model_dump())
     if not form.is_valid():
         raise Problem(

@@ -34,6 +34,7 @@ from .base import (
     Scope,
     Token,
     idempotent,
+    members,
     membership_of,
     page_of,
 )
@@ -199,7 +200,7 @@ def list_deliveries(request: ApiRequest, slug: str, id: int, query: Annotated[Pa
     operation_id="test_webhook",
     summary="Send `webhook.test`; 409 while it is paused",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def test(request: ApiRequest, slug: str, id: int) -> Status[DeliveryOut]:
     return Status(201, _delivery(send_test(webhook=_found(request, slug, id))))
 

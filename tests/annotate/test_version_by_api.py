@@ -66,6 +66,15 @@ def test_what_cannot_be_built_is_refused_and_says_why(project, address, token, b
     assert not project.dataset_versions.exists()
 
 
+def test_whoever_may_build_none_any_more_is_not_given_the_answer_of_before(project, rita, address, token):
+    assert [post(address, token, {}, "once").status_code for _again in range(2)] == [201, 201]
+    role = project.memberships.filter(user=rita)
+    role.update(role="annotator")
+    assert post(address, token, {}, "once").status_code == 403
+    role.delete()
+    assert post(address, token, {}, "once").status_code == 404
+
+
 def test_annotators_and_readers_build_none(project, bob, rita, address):
     assert post(address, make_token(bob, "read", "write"), {}).status_code == 403
     assert post(address, make_token(rita), {}).status_code == 403

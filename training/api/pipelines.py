@@ -22,6 +22,7 @@ from annotate.api.base import (
     Scope,
     Token,
     idempotent,
+    members,
     membership_of,
     page_of,
 )
@@ -134,7 +135,7 @@ def list_pipelines(request: ApiRequest, slug: str, query: Annotated[PageQuery, Q
     operation_id="create_pipeline",
     summary="Keep a pipeline",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def create(request: ApiRequest, slug: str, body: PipelineIn) -> Status[PipelineOut]:
     project = membership_of(request, slug, Role.ADMIN).project
     with told_as_problems():
@@ -149,7 +150,7 @@ def create(request: ApiRequest, slug: str, body: PipelineIn) -> Status[PipelineO
     operation_id="start_pipeline",
     summary="Run a pipeline; 409 while one of the project runs",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def start(request: ApiRequest, slug: str, id: int) -> Status[PipelineRunOut]:
     project = membership_of(request, slug, Role.ADMIN).project
     pipeline = get_object_or_404(Pipeline, project=project, pk=id)

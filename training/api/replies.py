@@ -17,6 +17,7 @@ from annotate.api.base import (
     Scope,
     Token,
     idempotent,
+    members,
     membership_of,
 )
 from training.models import Reply
@@ -67,7 +68,7 @@ def _reply(request: ApiRequest, slug: str, id: int) -> Reply:
     operation_id="ask_checkpoint",
     summary="Ask a language model; its reply comes later",
 )
-@idempotent
+@idempotent(members(*ASKERS))
 def create_reply(request: ApiRequest, slug: str, id: int, body: ReplyIn) -> Status[ReplyOut]:
     project = membership_of(request, slug, *ASKERS).project
     checkpoint = get_object_or_404(project.checkpoints.select_related("parent", "project"), pk=id)

@@ -24,6 +24,7 @@ from annotate.api.base import (
     Scope,
     Token,
     idempotent,
+    members,
     membership_of,
     page_of,
 )
@@ -266,7 +267,7 @@ def list_runs(request: ApiRequest, slug: str, query: Annotated[RunQuery, Query()
     operation_id="start_run",
     summary="Queue a run",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def create_run(request: ApiRequest, slug: str, body: RunIn) -> Status[RunOut]:
     project = membership_of(request, slug, Role.ADMIN).project
     version = None
@@ -356,7 +357,7 @@ def cancel(request: ApiRequest, slug: str, id: int) -> RunOut:
     operation_id="retry_run",
     summary="Queue the same again",
 )
-@idempotent
+@idempotent(members(Role.ADMIN))
 def retry(request: ApiRequest, slug: str, id: int) -> Status[RunOut]:
     project = membership_of(request, slug, Role.ADMIN).project
     try:
