@@ -200,7 +200,9 @@ def _read(job: Import, stream: BinaryIO) -> None:
     sources = Sources(job.project)
     shadow = None
     if job.is_dry_run:
-        start_over(job)
+        with transaction.atomic():
+            jobs.beat(job)
+            start_over(job)
         shadow = Shadow(job.project)
     # Whoever has something for Postgres gets the interpreter from a thread that computes within half a millisecond, not five.
     interval = sys.getswitchinterval()
@@ -251,6 +253,8 @@ def _write(job: Import, batch: Batch, mapping: Mapping, shadow: Shadow | None) -
             "progress": batch.share,
         }
         if batch.refused:
+            # Until the commit the job's row is ours, so that nobody else writes this file.
+            jobs.beat(job)
             # On the disk before the number that makes them count.
             changes["refused_bytes"] = append_refused(job, (one.to_json() for one in batch.refused))
         jobs.beat(job, **changes)

@@ -226,13 +226,13 @@ def test_refused_rows_are_kept_whole_and_once_though_the_worker_dies_before_they
     long = "x" * 5000
     rows = [{"prompt": "", "n": n, "long": long} if n % 2 else row(n) for n in range(8)]
     job = queued(alice, project, "rows.jsonl", lines(*rows))
-    # Appended to the file and not committed: the beat is the batch's last statement.
+    # Appended to the file and not committed: a batch beats before it appends, and as its last statement.
     real = jobs.beat
     calls = []
 
     def dying(job, **changes):
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 6:
             raise KeyboardInterrupt
         real(job, **changes)
 
@@ -256,3 +256,18 @@ def test_refused_rows_are_kept_whole_and_once_though_the_worker_dies_before_they
     answer = client.get(reverse("import_refused_lines", args=[project.slug, job.pk]))
     assert answer.headers["Content-Type"] == "application/x-ndjson"
     assert answer.getvalue() == refused_path(job).read_bytes()
+
+
+@pytest.mark.parametrize("action", ["import", "count"])
+def test_a_worker_that_lost_its_lease_leaves_the_refused_rows_of_the_next_alone(alice, project, action, monkeypatch):
+    monkeypatch.setattr("annotate.services.checking.BATCH_ROWS", 2)
+    job = queued(alice, project, "rows.jsonl", lines(*({"prompt": "", "n": n} for n in range(3)), row(1)), action)
+    stale = claimed(job)
+    Import.objects.update(lease_until="2000-01-01T00:00Z")
+    read_import(claimed(job))
+    job.refresh_from_db()
+    kept = refused_path(job).read_bytes()
+    assert len(kept) == job.refused_bytes > 0
+    read_import(stale)
+    assert refused_path(job).read_bytes() == kept
+    assert (job.refused.count(), job.rows_refused) == (3, 3)
