@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 
@@ -115,7 +116,10 @@ def test_every_example_does_what_it_says(
             place = f"{page}:{text.count(chr(10), 0, block.start()) + 2}"
             began = time.monotonic()
             if language == "python":
-                exec(compile("\n" * (int(place.rpartition(":")[2]) - 1) + code, page, "exec"), names)  # noqa: S102
+                compiled = compile("\n" * (int(place.rpartition(":")[2]) - 1) + code, page, "exec")
+                # In a thread of its own: a browser of other tests may have an event loop running in this one.
+                with ThreadPoolExecutor(1) as thread:
+                    thread.submit(exec, compiled, names).result()
             elif language == "sh":
                 print(shell(code))
             else:
