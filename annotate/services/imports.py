@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, cast
 from django.core.files.base import File
 from django.core.files.storage import default_storage
 from django.db import OperationalError, transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from psycopg.errors import DiskFull
@@ -123,9 +124,10 @@ def discard_import(*, job: Import) -> bool:
 
 
 def discard_old_drafts() -> int:
-    """Delete the drafts that nobody has started for a week. Returns how many."""
+    """Delete the drafts that nobody has started for a week, and counts that came to no end. Returns how many."""
+    unended = Q(is_dry_run=True, state__in=(Import.State.FAILED, Import.State.CANCELLED))
     old = Import.objects.filter(queued_at__lt=timezone.now() - DRAFTS_KEPT)
-    return sum(discard_import(job=job) for job in old.filter(state=Import.State.DRAFT))
+    return sum(discard_import(job=job) for job in old.filter(unended | Q(state=Import.State.DRAFT)))
 
 
 def seconds_left(job: Import) -> float | None:

@@ -203,13 +203,17 @@ def test_what_was_started_is_not_discarded(alice, draft):
 
 
 def test_drafts_that_nobody_starts_go_after_a_week(alice, draft):
-    old, started, young = draft(row(1)), draft(row(2)), draft(row(3))
+    old, started, young, stopped, lost = (draft(row(number)) for number in range(5))
     start(alice, started)
+    for count in (stopped, lost):
+        start(alice, count, "count")
+    signed_in(alice).post(reverse("import_cancel", args=[stopped.project.slug, stopped.pk]))
+    Import.objects.filter(pk=lost.pk).update(state="failed")
     week = timezone.now() - timedelta(days=7, minutes=1)
-    Import.objects.filter(pk__in=[old.pk, started.pk]).update(queued_at=week)
-    assert discard_old_drafts() == 1
+    Import.objects.exclude(pk=young.pk).update(queued_at=week)
+    assert discard_old_drafts() == 3
     assert set(Import.objects.values_list("pk", flat=True)) == {started.pk, young.pk}
-    assert not default_storage.exists(old.file)
+    assert not any(default_storage.exists(one.file) for one in (old, stopped, lost))
     assert default_storage.exists(young.file)
 
 
