@@ -161,6 +161,11 @@ def test_a_members_name_is_shown_without_what_hides_in_it():
     ("name", "content", "message"),
     [
         ("a.zip", b"PK\x03\x04 and nothing more", "no zip archive, or its end is missing"),
+        (
+            "a.zip",
+            b"PK\x06\x06" + struct.pack("<4sLQL4s18x", b"PK\x06\x07", 0, 0, 1, b"PK\x05\x06"),
+            "damaged or cut off",
+        ),
         ("a.zip", archive_of(("notes.txt", b"a"), ("b/", b"")), "no file that can be imported"),
         ("a.zip", archive_of(("a.jsonl", GOOD * 9))[:-60], "no zip archive, or its end is missing"),
         ("a.zip", archive_of(("zeros.jsonl", b"0" * 80 * MB)), "250 times its size"),
@@ -178,6 +183,36 @@ def test_a_file_that_does_harm_is_refused_by_its_reason(name, content, message):
     with pytest.raises(FileError) as caught:
         records_of(content, name)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "comment", "message"),
+    [(0, 0, "damaged"), (56, 0, "more than 10000 files"), (56, 65535, "more than 10000 files")],
+)
+def test_a_directory_is_measured_where_it_is_read_from(monkeypatch, place, comment, message):
+    """Two records of zip64: the first says one file, the second, right before the end, a million."""
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    record = struct.Struct("<4sQ2H2L4Q")
+    content = b"".join(
+        (
+            record.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, 53, 0),
+            record.pack(b"PK\x06\x06", 44, 45, 45, 0, 0, 10**6, 10**6, 53 * 10**6, 0),
+            struct.pack("<4sLQL", b"PK\x06\x07", 0, place, 1),
+            struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 53, 0, comment),
+            b" " * comment,
+        )
+    )
+    with pytest.raises(FileError, match=message):
+        records_of(content, "a.zip")
+
+
+def test_an_archive_of_zip64_is_read():
+    content = archive_of(("a.jsonl", GOOD))
+    *_others, count, length, offset, _comment = struct.unpack("<4s4H2LH", content[-22:])
+    far = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, length, offset)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0xFFFF, 0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0)
+    content = content[:-22] + far + struct.pack("<4sLQL", b"PK\x06\x07", 0, len(content) - 22, 1) + end
+    assert [one.value for one in records_of(content, "a.zip")] == [{"prompt": "Fine?"}]
 
 
 def test_members_that_overlap_are_refused():

@@ -87,18 +87,22 @@ def shown(member: zipfile.ZipInfo) -> str:
 
 def _check_directory(stream: BinaryIO, size: int) -> None:
     """FileError for more members than anybody has, before the whole directory is read into memory."""
-    stream.seek(max(size - END.size - 65535, 0))
+    begin = max(size - END.size - 65535, 0)
+    stream.seek(begin)
     tail = stream.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < END.size:
         raise FileError(_("The file is no zip archive, or its end is missing."))
     _sign, _disk, _disks, _here, count, length, _offset, _comment = END.unpack_from(tail, at)
-    if at >= END64_PLACE.size and tail[at - END64_PLACE.size :].startswith(b"PK\x06\x07"):
-        _sign, _disk, place, _disks = END64_PLACE.unpack_from(tail, at - END64_PLACE.size)
-        stream.seek(min(place, size))
-        far = stream.read(END64.size)
-        if len(far) == END64.size and far.startswith(b"PK\x06\x06"):
-            *_others, count, length, _offset = END64.unpack(far)
+    stream.seek(max(begin + at - END64_PLACE.size - END64.size, 0))
+    before = stream.tell()
+    far = stream.read(begin + at - before)
+    if far[-END64_PLACE.size :].startswith(b"PK\x06\x07"):
+        # Some readers look where the locator says, some right before it: both must find the same record.
+        _sign, _disk, place, _disks = END64_PLACE.unpack(far[-END64_PLACE.size :])
+        if place != before or len(far) < END64.size + END64_PLACE.size or not far.startswith(b"PK\x06\x06"):
+            raise FileError(_("The zip archive is damaged or cut off."))
+        *_others, count, length, _offset = END64.unpack_from(far)
     stream.seek(0)
     if count > MAX_MEMBERS or length > MAX_DIRECTORY:
         raise FileError(_("The archive has more than %(most)d files.") % {"most": MAX_MEMBERS})
