@@ -16,14 +16,24 @@ class _End(Generic[T]):
         self.error = error
 
 
-def ahead(make: Callable[[], Iterator[T]], depth: int) -> Generator[T, None, None]:
+def ahead(
+    make: Callable[[], Iterator[T]],
+    depth: int,
+    *,
+    idle: Callable[[], None] = lambda: None,
+    patience: float | None = None,
+    stopped: threading.Event | None = None,
+) -> Generator[T, None, None]:
     """The items of `make()`, at most `depth` of them made in advance. Whatever is raised in the making is raised here.
+
+    `idle` is called here whenever `patience` seconds have passed without an item. `stopped` is set once nobody takes any more,
+    so that `make` may end early.
 
     Python computes in one thread at a time, but while one waits for Postgres the other goes on. `make` runs with this thread's
     language, and must not use the database.
     """
     items: queue.Queue[T | _End[T]] = queue.Queue(depth)
-    stopped = threading.Event()
+    stopped = stopped or threading.Event()
 
     def put(item: T | _End[T]) -> bool:
         while not stopped.is_set():
@@ -47,7 +57,14 @@ def ahead(make: Callable[[], Iterator[T]], depth: int) -> Generator[T, None, Non
     thread = threading.Thread(target=copy_context().run, args=(work,), name="ahead", daemon=True)
     thread.start()
     try:
-        while not isinstance(item := items.get(), _End):
+        while True:
+            try:
+                item = items.get(timeout=patience)
+            except queue.Empty:
+                idle()
+                continue
+            if isinstance(item, _End):
+                break
             yield item
         if item.error is not None:
             raise item.error

@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 from annotate.formats.importing.errors import FileError, RowError, UnknownColumns, printable
 from annotate.formats.importing.mapping import Mapping
 from annotate.formats.importing.public import recognised
-from annotate.formats.importing.reading import open_records
+from annotate.formats.importing.reading import Look, open_records
 from annotate.formats.importing.records import Record
 from annotate.formats.importing.shapes import Row, to_row
 from annotate.models import Import, Project, RefusedRow, Source
@@ -94,12 +94,14 @@ class Sources:
         self.ours |= new
 
 
-def read_batches(stream: BinaryIO, name: str, mapping: Mapping, sources: Sources, done: int) -> Iterator[Batch]:
+def read_batches(
+    stream: BinaryIO, name: str, mapping: Mapping, sources: Sources, done: int, look: Look
+) -> Iterator[Batch]:
     """The file's rows after the first `done`, in batches; while those are skipped, an empty one now and then.
 
     FileError where the file cannot be read, or not on; what came before it, has come.
     """
-    file = open_records(stream, name)
+    file = open_records(stream, name, look)
     broken: list[FileError] = []
     mapping, records = recognised(_until_broken(file.records, broken), mapping)
     unknown: list[UnknownColumns] = []

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import uuid
 from contextlib import closing, suppress
 from datetime import timedelta
@@ -25,7 +26,7 @@ from annotate.formats.importing.reading import kind_of
 from annotate.models import Import, Project, RefusedRow, User, record
 
 from .ahead import ahead
-from .checking import Batch, Sources, read_batches
+from .checking import BEAT_SECONDS, Batch, Sources, read_batches
 from .intake import Origin, add_rows, count_rows
 from .refused import append_refused, forget_refused
 from .tables import Shadow
@@ -209,7 +210,20 @@ def _read(job: Import, stream: BinaryIO) -> None:
     # Whoever has something for Postgres gets the interpreter from a thread that computes within half a millisecond, not five.
     interval = sys.getswitchinterval()
     sys.setswitchinterval(0.0005)
-    batches = ahead(lambda: read_batches(stream, job.file_name, mapping, sources, job.rows_read), BATCHES_AHEAD)
+    stopped = threading.Event()
+
+    def look() -> None:
+        # The reading may find no row for long.
+        if stopped.is_set():
+            raise FileError
+
+    batches = ahead(
+        lambda: read_batches(stream, job.file_name, mapping, sources, job.rows_read, look),
+        BATCHES_AHEAD,
+        idle=lambda: jobs.beat(job),
+        patience=BEAT_SECONDS,
+        stopped=stopped,
+    )
     try:
         with closing(batches):
             for batch in batches:

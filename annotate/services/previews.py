@@ -1,5 +1,6 @@
 """The first rows of a file as a mapping reads them, before anything of it is imported."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -19,6 +20,7 @@ from annotate.models import Import
 from .checking import Refusal, Sources, refuse
 
 CHARACTERS = 8_000_000
+SECONDS = 5.0
 
 
 @dataclass
@@ -69,7 +71,13 @@ def preview_import(job: Import, mapping: Mapping) -> Preview:
 def _first(stream: BinaryIO, name: str, preview: Preview) -> Iterator[Record]:
     """The first records, fewer of them where they are huge; the file may break off among them."""
     size = 0
-    records = open_records(stream, name).records
+    begun = time.monotonic()
+
+    def look() -> None:
+        if time.monotonic() - begun > SECONDS:
+            raise FileError(_("The file has few rows at its beginning: these are all that were found in a moment."))
+
+    records = open_records(stream, name, look).records
     try:
         for one in islice(records, SAMPLE):
             yield one

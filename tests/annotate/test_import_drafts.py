@@ -1,6 +1,10 @@
 """The draft of an import: looked at, corrected, counted, started once, or thrown away."""
 
+import gzip
+import io
 import json
+import time
+import zipfile
 from datetime import timedelta
 
 import pytest
@@ -275,3 +279,50 @@ def test_a_worker_that_lost_its_lease_leaves_the_refused_rows_of_the_next_alone(
     read_import(stale)
     assert refused_path(job).read_bytes() == kept
     assert (job.refused.count(), job.rows_refused) == (3, 3)
+
+
+def zipped(name: str, content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    return packed.getvalue()
+
+
+BLANK = b"prompt\nFirst?\n" + b"\n" * 2_000_000 + b"Last?\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", BLANK),
+        ("rows.csv.gz", gzip.compress(BLANK)),
+        ("rows.zip", zipped("rows.csv", BLANK)),
+        ("rows.jsonl", lines({"prompt": "First?"}) + b" \n" * 2_000_000 + lines({"prompt": "Last?"})),
+    ],
+)
+def test_a_look_at_a_file_with_hardly_a_row_ends_in_a_moment(alice, project, monkeypatch, name, content):
+    monkeypatch.setattr("annotate.services.previews.SECONDS", 0.1)
+    upload(alice, project, name, content)
+    html = page(alice, Import.objects.latest("pk"))
+    assert "few rows at its beginning" in html
+    assert "First?" in html
+    assert "Last?" not in html
+
+
+def test_an_import_holds_its_lease_and_may_be_stopped_while_it_finds_no_row(alice, project, monkeypatch):
+    monkeypatch.setattr(imports, "BEAT_SECONDS", 0.05)
+    job = queued(alice, project, "rows.csv", b"prompt\nFirst?\n" + b"\n" * 20_000_000)
+    real, beats = jobs.beat, []
+
+    def beat_until_cancelled(job, **changes):
+        beats.append(1)
+        if len(beats) == 3:
+            signed_in(alice).post(reverse("import_cancel", args=[project.slug, job.pk]))
+        real(job, **changes)
+
+    monkeypatch.setattr(jobs, "beat", beat_until_cancelled)
+    begun = time.monotonic()
+    run_import(job.pk)
+    job.refresh_from_db()
+    assert (job.state, len(beats), job.rows_read) == ("cancelled", 3, 0)
+    assert time.monotonic() - begun < 8

@@ -24,7 +24,7 @@ from .errors import (
     printable,
     unpacks_beyond,
 )
-from .reading import KINDS, kind_of, text_records
+from .reading import KINDS, Look, kind_of, text_records
 from .records import Record, RecordFile
 
 MAX_MEMBERS = 10_000
@@ -38,7 +38,7 @@ END64_PLACE = struct.Struct("<4sLQL")
 END64 = struct.Struct("<4sQ2H2L4Q")
 
 
-def open_archive(stream: BinaryIO, size: int) -> RecordFile:
+def open_archive(stream: BinaryIO, size: int, look: Look) -> RecordFile:
     """The records of the archive's files, in the archive's order. FileError for one that is damaged or made to do harm."""
     _check_directory(stream, size)
     try:
@@ -65,7 +65,7 @@ def open_archive(stream: BinaryIO, size: int) -> RecordFile:
                 continue
             try:
                 with archive.open(member) as current:
-                    for one in _records_of(member, current):
+                    for one in _records_of(member, current, look):
                         one.member = shown(member)
                         yield one
             except FileError as error:
@@ -147,13 +147,13 @@ def _refusal(member: zipfile.ZipInfo) -> str:
     return ""
 
 
-def _records_of(member: zipfile.ZipInfo, opened: IO[bytes]) -> Iterator[Record]:
+def _records_of(member: zipfile.ZipInfo, opened: IO[bytes], look: Look) -> Iterator[Record]:
     if not member.file_size:
         return
     if kind_of(member.filename) != "parquet":
         magic = opened.read(4)
         opened.seek(0)
-        yield from text_records(opened.read, member.filename, magic)
+        yield from text_records(opened.read, member.filename, magic, look)
         return
     from .parquet import open_parquet
 

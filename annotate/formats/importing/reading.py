@@ -28,6 +28,7 @@ KINDS = {
     ".zip": "zip",
 }
 EXTENSIONS = tuple(KINDS)
+Look = Callable[[], None]
 
 
 def kind_of(name: str) -> str:
@@ -45,8 +46,11 @@ def kind_of(name: str) -> str:
     return kind
 
 
-def open_records(stream: BinaryIO, name: str) -> RecordFile:
-    """The records of a seekable binary stream. Raises FileError, at once or while reading."""
+def open_records(stream: BinaryIO, name: str, look: Look = lambda: None) -> RecordFile:
+    """The records of a seekable binary stream. Raises FileError, at once or while reading.
+
+    `look` is called with every piece of text that is read, and may raise FileError: much text may hold no record.
+    """
     kind = kind_of(name)
     stream.seek(0, os.SEEK_END)
     size = stream.tell()
@@ -62,11 +66,11 @@ def open_records(stream: BinaryIO, name: str) -> RecordFile:
     if kind == "zip":
         from .archives import open_archive
 
-        return open_archive(stream, size)
-    return RecordFile(text_records(stream.read, name, magic), lambda: min(stream.tell() / size, 1.0))
+        return open_archive(stream, size, look)
+    return RecordFile(text_records(stream.read, name, magic, look), lambda: min(stream.tell() / size, 1.0))
 
 
-def text_records(read: Callable[[int], bytes], name: str, magic: bytes) -> Iterator[Record]:
+def text_records(read: Callable[[int], bytes], name: str, magic: bytes, look: Look) -> Iterator[Record]:
     """The records of JSON or CSV, packed or not, of which `magic` are the first bytes."""
     packed = magic[:2] == b"\x1f\x8b"
     if name.lower().endswith(".gz") and not packed:
@@ -77,10 +81,16 @@ def text_records(read: Callable[[int], bytes], name: str, magic: bytes) -> Itera
         raise FileError(_("The file is Parquet. Give it a name that ends in .parquet and upload it again."))
     if magic == b"PK\x03\x04":
         raise FileError(_("The file is a zip archive. Give it a name that ends in .zip and upload it again."))
-    chunks = inflated(read) if packed else iter(lambda: read(CHUNK), b"")
+    chunks = _looked_at(inflated(read) if packed else iter(lambda: read(CHUNK), b""), look)
     if kind_of(name) == "csv":
         return table_records(Lines(chunks))
     return _json_records(chunks)
+
+
+def _looked_at(chunks: Iterator[bytes], look: Look) -> Iterator[bytes]:
+    for chunk in chunks:
+        look()
+        yield chunk
 
 
 def _json_records(chunks: Iterator[bytes]) -> Iterator[Record]:
