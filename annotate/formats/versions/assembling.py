@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 # How many rows and bytes are read by one statement; neither shapes a version.
-READ = 2000
-READ_BYTES = 4 * 1024**2
+READ = 1000
+READ_BYTES = 2 * 1024**2
 RANGE = "WHERE k.seq BETWEEN %(first)s AND %(last)s"
 DETAILS = f"""
     SELECT {columns.number("k.seq", "int8")}, string_agg(uuid_send(k.uid), ''::bytea), {columns.text("k.content_hash")},

@@ -149,6 +149,8 @@ class _RowGroups:
         """Wait until it is written. Raises what writing raised."""
         if self.writing:
             self.writing.result()
+            # Arrow keeps what it has freed, and so the largest of all row groups, twice.
+            pa.default_memory_pool().release_unused()
         self.writing = None
 
 

@@ -33,6 +33,8 @@ def moment(text: str) -> datetime:
 
 
 class Command(BaseCommand):
+    # They load every page of the site, which a build has no use for.
+    requires_system_checks = ()
     help = "Freeze a project's rankings and demonstrations into a new dataset version."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
