@@ -96,27 +96,26 @@ class Tables:
 
     def prompts(self, hashes: Collection[str]) -> dict[str, int]:
         """{content hash: id}"""
-        rows = Prompt.objects.filter(project=self.project, content_hash__in=hashes)
-        return dict(rows.values_list("content_hash", "pk"))
+        sql = "SELECT content_hash, id FROM annotate_prompt WHERE project_id = %s AND content_hash = ANY(%s)"
+        return dict(_found(sql, self.project.pk, list(hashes)))
 
     def completions(self, prompts: Collection[int]) -> dict[tuple[int, int, str], int]:
         """{(prompt id, source id, content hash): id} of all that these prompts have."""
-        rows = Completion.objects.filter(prompt_id__in=prompts)
-        found = rows.values_list("prompt_id", "source_id", "content_hash", "pk")
-        return {(prompt, source, digest): pk for prompt, source, digest, pk in found}
+        sql = "SELECT prompt_id, source_id, content_hash, id FROM annotate_completion WHERE prompt_id = ANY(%s)"
+        return {(prompt, source, digest): pk for prompt, source, digest, pk in _found(sql, list(prompts))}
 
     def tasks(self, hashes: Collection[str]) -> dict[str, int]:
         """{content hash: id}"""
-        rows = RankingTask.objects.filter(project=self.project, content_hash__in=hashes)
-        return dict(rows.values_list("content_hash", "pk"))
+        sql = "SELECT content_hash, id FROM annotate_rankingtask WHERE project_id = %s AND content_hash = ANY(%s)"
+        return dict(_found(sql, self.project.pk, list(hashes)))
 
     def tokens(self, tokens: Collection[UUID]) -> set[UUID]:
         """Those that rankings have already."""
-        return set(Ranking.objects.filter(token__in=tokens).values_list("token", flat=True))
+        return {row[0] for row in _found("SELECT token FROM annotate_ranking WHERE token = ANY(%s)", list(tokens))}
 
     def uids(self, uids: Collection[UUID]) -> set[UUID]:
         """Those that rankings have already, in whatever project."""
-        return set(Ranking.objects.filter(uid__in=uids).values_list("uid", flat=True))
+        return {row[0] for row in _found("SELECT uid FROM annotate_ranking WHERE uid = ANY(%s)", list(uids))}
 
     def next_ids(self, model: type[models.Model], number: int) -> list[int]:
         """Ids taken from the table's own sequence, so that rows may refer to each other before they are written."""
@@ -149,6 +148,14 @@ class Tables:
             _Copied(model._meta.db_table, COLUMNS[model], of_table, ANYTHING.get(model, ()))
             for model, of_table in rows.items()
         )
+
+
+def _found(sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Thousands of values go as one array: the ORM looks at each, which took a fifth of an import's own time."""
+    with connection.cursor() as cursor:
+        cursor.execute(sql, values)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
 
 
 class Shadow(Tables):
@@ -202,10 +209,7 @@ class Shadow(Tables):
         return set()
 
     def _ours(self, columns: str, table: str, key: str, values: Collection[Any]) -> list[tuple[Any, ...]]:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SELECT {columns} FROM {table} WHERE {key} = ANY(%s)", [list(values)])  # noqa: S608
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-        return rows
+        return _found(f"SELECT {columns} FROM {table} WHERE {key} = ANY(%s)", list(values))  # noqa: S608
 
     def next_ids(self, model: type[models.Model], number: int) -> list[int]:
         return [next(self.ids) for _number in range(number)]
