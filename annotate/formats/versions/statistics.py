@@ -17,7 +17,7 @@ LENGTHS = (0, *(25 * 2**power for power in range(17)))
 BINS = len(LENGTHS) - 1
 AGREEMENTS = tuple(round(-1 + step / 10, 1) for step in range(21))
 # Sums of more tasks than say enough of a distribution would not fit into bounded memory.
-TASKS = 200_000
+TASKS = 50_000
 MEMBERS = "podium_found f WHERE f.dropped_by IS NULL"
 ANNOTATORS = f"""
     SELECT annotator, role, count(*) FROM {MEMBERS} GROUP BY 1, 2
