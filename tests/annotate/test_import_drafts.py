@@ -299,6 +299,7 @@ BLANK = b"prompt\nFirst?\n" + b"\n" * 2_000_000 + b"Last?\n"
         ("rows.zip", zipped("rows.csv", BLANK)),
         ("rows.jsonl", lines({"prompt": "First?"}) + b" \n" * 2_000_000 + lines({"prompt": "Last?"})),
     ],
+    ids=["csv", "gzip", "zip", "jsonl"],
 )
 def test_a_look_at_a_file_with_hardly_a_row_ends_in_a_moment(alice, project, monkeypatch, name, content):
     monkeypatch.setattr("annotate.services.previews.SECONDS", 0.1)
