@@ -2,6 +2,7 @@
 
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -21,7 +22,7 @@ from .wire import Caller, Request, Response, encode
 NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError)
 
 
-class Session(Caller):
+class Session(Caller, ABC):
     """What both have in common: how a request is put, and how an answer is read."""
 
     def __init__(self, settings: Settings, *, timeout: float, retries: int, progress: bool | None) -> None:
@@ -36,14 +37,14 @@ class Session(Caller):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
 
-    def run(self, flow: Flow[Any]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def run(self, flow: Flow[Any]) -> Any: ...
 
-    def items(self, flow: ItemFlow[Any]) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def items(self, flow: ItemFlow[Any]) -> Any: ...
 
-    def close(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> Any: ...
 
 
 def _put(request: Request, opened: ExitStack) -> dict[str, Any]:

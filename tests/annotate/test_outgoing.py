@@ -285,7 +285,7 @@ def test_nobody_there_is_an_error_in_words(settings):
     assert "Connection refused" in told.error
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes the certificate, is not installed")
 def test_the_certificate_must_be_for_the_name_though_the_connection_goes_to_an_address(
     names, settings, tmp_path, monkeypatch
 ):

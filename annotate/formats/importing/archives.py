@@ -45,6 +45,7 @@ def open_archive(stream: BinaryIO, size: int, look: Look) -> RecordFile:
         archive = zipfile.ZipFile(stream)
         members = [one for one in archive.infolist() if _is_wanted(one)]
         _check_members(archive.infolist(), size)
+    # zipfile says NotImplementedError of a version or a method of packing that it does not know.
     except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError) as error:
         raise FileError(_("The zip archive is damaged or cut off.")) from error
     if not members:
